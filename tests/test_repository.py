@@ -1,0 +1,67 @@
+"Notebooks, modules and README say the same, and the package installs elsewhere."
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from readme import readme
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+NOTEBOOKS = sorted((ROOT/"nbs").glob("*.ipynb"))
+
+
+@pytest.fixture
+def copy(tmp_path):
+    "What a checkout holds, without results."
+    for name in ("nbs", "srgan_study"):
+        shutil.copytree(ROOT/name, tmp_path/name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
+    for name in ("settings.ini", "setup.py", "README.md", "LICENSE", "MANIFEST.in"): shutil.copy(ROOT/name, tmp_path/name)
+    return tmp_path
+
+
+def test_modules_are_what_the_notebooks_export(copy):
+    for module in (copy/"srgan_study").glob("*.py"): module.unlink()
+    subprocess.run([BIN/"nbdev_export"], cwd=copy, check=True, capture_output=True)
+    ours, theirs = ({p.name: p.read_text() for p in (root/"srgan_study").glob("*.py")} for root in (ROOT, copy))
+    assert sorted(ours) == sorted(theirs)
+    assert [name for name in ours if ours[name] != theirs[name]] == [], "run `make export`"
+
+
+def test_notebooks_are_clean(copy):
+    subprocess.run([BIN/"nbdev_clean"], cwd=copy, check=True, capture_output=True)
+    assert [p.name for p in NOTEBOOKS if p.read_text() != (copy/"nbs"/p.name).read_text()] == [], "run `make export`"
+
+
+def test_readme_is_what_index_gives():
+    assert (ROOT/"README.md").read_text(encoding="utf-8") == readme(), "run `make export`"
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_can_be_shown(notebook):
+    "No error output, no path or address of a machine, less than 1 MB."
+    text = notebook.read_text(encoding="utf-8")
+    assert len(text) < 1_000_000
+    for cell in json.loads(text)["cells"]:
+        for output in cell.get("outputs", []):
+            assert output["output_type"] != "error", "".join(cell["source"])
+            shown = "".join(output.get("text", [])) + "".join("".join(v) for k, v in output.get("data", {}).items() if k.startswith("text/"))
+            assert not re.search(r"Warning:|Traceback", shown), shown[:300]
+            assert not re.search(r"(?:^|[\s'\"(=])(?:/(?:home|root|work|tmp|usr|opt|Users|var)/|[A-Z]:\\)", shown), shown[:300]
+        assert not re.search(r"['\"](?:/(?:home|root|work|usr|opt|Users|var)/|[A-Z]:\\)", "".join(cell["source"])), "".join(cell["source"])
+
+
+def test_wheel_installs_and_runs_elsewhere(copy, tmp_path_factory):
+    "Built from a clean copy, unpacked elsewhere, used from a third place."
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    subprocess.run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", elsewhere/"dist"], cwd=copy, check=True, capture_output=True)
+    wheel, = (elsewhere/"dist").glob("*.whl")
+    subprocess.run([BIN/"pip", "install", "--quiet", "--no-deps", "--target", elsewhere/"site", wheel], check=True, capture_output=True)
+    code = ("import sys; sys.path.insert(0, 'site'); import srgan_study, srgan_study.cli as c; assert '/site/' in srgan_study.__file__.replace(chr(92), '/'); "
+            "sys.argv = ['srgan-study', 'data', 'list']; c.main()")
+    done = subprocess.run([sys.executable, "-c", code], cwd=elsewhere, capture_output=True, text=True)
+    assert done.returncode == 0 and "div2k-train" in done.stdout, done.stderr
