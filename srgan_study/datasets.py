@@ -6,8 +6,8 @@
 __all__ = ['CATALOGUE', 'list_images', 'image_size', 'pair_images', 'RemoteFile', 'Dataset', 'data_root', 'data_list', 'get',
            'hr_images', 'lr_images', 'Store', 'pack', 'open_store']
 
-# %% ../nbs/01_datasets.ipynb #59c7a158
-import concurrent.futures, contextlib, csv, datetime, email.utils, hashlib, importlib.resources, importlib.util, json, multiprocessing.connection, os, re, shutil, signal
+# %% ../nbs/01_datasets.ipynb #265395d0
+import concurrent.futures, contextlib, csv, datetime, email.utils, errno, hashlib, importlib.resources, importlib.util, json, multiprocessing.connection, os, re, shutil, signal
 import stat, sys, threading, time, urllib.parse, warnings, zipfile, zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pooch
 import requests
+import urllib3
 from PIL import Image
 from tqdm.auto import tqdm
 
@@ -114,7 +115,7 @@ def _embedded(name: str) -> list[Path]:
         paths.append(path)
     return paths
 
-# %% ../nbs/01_datasets.ipynb #616e8cb3
+# %% ../nbs/01_datasets.ipynb #ddfa29d8
 @dataclass(frozen=True)
 class RemoteFile:
     "A file that can be downloaded."
@@ -152,7 +153,7 @@ def _read_catalogue() -> dict[str, Dataset]:
              ("bsds500", "Berkeley photos, JPEG; holds BSD100's, so don't measure there what learned here", 500, research, bsds),
              ("bsds400", "its train and test parts: without BSD100's photos", 400, research, bsds)]
     files = {}
-    with open(importlib.resources.files("srgan_study")/"catalogue.csv", newline="", encoding="utf-8") as rows:
+    with (importlib.resources.files("srgan_study")/"catalogue.csv").open(newline="", encoding="utf-8") as rows:
         for row in csv.DictReader(rows): files.setdefault(row["dataset"], []).append(RemoteFile(row["local"], row["remote"], int(row["bytes"]), row["sha256"]))
     files["bsds400"] = [f for f in files["bsds500"] if not f.remote.startswith("val/")]
     return {row[0]: Dataset(*row, tuple(files[row[0]])) for row in table}
@@ -166,7 +167,7 @@ def data_root(
     "Where data sets live: `root`, else the environment variable SRGAN_STUDY_DATA, else the user's cache folder."
     return Path(root or os.environ.get("SRGAN_STUDY_DATA") or pooch.os_cache("srgan_study")).expanduser()
 
-# %% ../nbs/01_datasets.ipynb #90a0b919
+# %% ../nbs/01_datasets.ipynb #326fc542
 _LISTING = ".contents.json"
 
 def _unpacked(folder: Path, file: RemoteFile) -> dict[str, int] | None:
@@ -189,8 +190,11 @@ def data_list(
     root: str | os.PathLike | None = None, # see `data_root`
 ) -> pd.DataFrame:                         # name, what, images, MB (to download), licence, here ("yes", "no", "in part")
     "The data sets that can be asked for by name."
-    rows = [dict(name="embedded-train", what="photos in scikit-image's and scikit-learn's packages", images=len(_EMBEDDED["embedded-train"]), MB=0, licence="public domain, CC0, CC BY", here="yes"),
-            dict(name="embedded-valid", what="three more, to measure on", images=len(_EMBEDDED["embedded-valid"]), MB=0, licence="CC0, CC BY", here="yes")]
+    what = {"embedded-train": "photos in scikit-image's and scikit-learn's packages", "embedded-valid": "three more, to measure on"}
+    rows = []
+    for name, photos in _EMBEDDED.items():
+        here = all(importlib.util.find_spec(package) for package, _, _ in photos)
+        rows.append(dict(name=name, what=what[name], images=len(photos), MB=0, licence="public domain, CC0, CC BY (see the packages)", here="yes" if here else "no"))
     for name, dataset in CATALOGUE.items():
         here = [_is_here(f, data_root(root)/name) for f in dataset.files]
         rows.append(dict(name=name, what=dataset.what, images=dataset.images, MB=round(sum(f.bytes for f in dataset.files)/1e6),
@@ -217,7 +221,7 @@ def _asked_pause(answer: requests.Response) -> float:
         return max(0.0, (email.utils.parsedate_to_datetime(asked) - datetime.datetime.now(datetime.timezone.utc)).total_seconds())
     return 0.0
 
-# %% ../nbs/01_datasets.ipynb #2f6a477d
+# %% ../nbs/01_datasets.ipynb #1f0ad94e
 def _attempt(
     url: str,
     part: Path,                       # what has arrived; appended to
@@ -243,6 +247,7 @@ def _attempt(
                     file.write(new)
                     file.flush()
                     arrived(len(new))
+    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema): raise StudyError(f"{url}: not an address that can be asked; check --mirror") from None
     except requests.RequestException as e: raise _TryAgain(f"no connection ({type(e).__name__})") from e
     if (have := part.stat().st_size) < size: raise _TryAgain(f"the connection ended after {have} of {size} bytes")
 
@@ -261,16 +266,16 @@ def _begins_at(answer: requests.Response, url: str, have: int, size: int) -> int
     return begin
 
 def _chunks(answer: requests.Response) -> Iterator[bytes]:
-    "The body in pieces. A full disk is an OSError too, so the network's errors are told apart here."
-    pieces = answer.iter_content(1 << 18)
+    "The body as it arrives; a broken connection is `_TryAgain`, lest its `OSError` be taken for a full disk's."
     while True:
-        try: piece = next(pieces, None)
-        except (requests.RequestException, OSError) as e: raise requests.ConnectionError(str(e)) from e
-        if piece is None: return
+        try: piece = answer.raw.read1(1 << 18, decode_content=True) # not `read`, which loses what it has when the connection breaks
+        except (urllib3.exceptions.HTTPError, OSError) as e: raise _TryAgain("the connection broke, or the server fell silent") from e
+        if not piece: return
         yield piece
 
-# %% ../nbs/01_datasets.ipynb #0c2deff8
-def _download(url: str, target: Path, file: RemoteFile, session: requests.Session, timeout: float, arrived: Callable[[int], None], stop: threading.Event) -> None:
+# %% ../nbs/01_datasets.ipynb #69e25dd0
+def _download(url: str, target: Path, file: RemoteFile, session: requests.Session, timeout: float,
+              arrived: Callable[[int], None], say: Callable[[str], None], stop: threading.Event) -> None:
     "Fetch one file to `target`, which appears only when its size and SHA-256 are right."
     part = target.with_name(f".{target.name}.part")
     with explain_os_errors(target):
@@ -289,7 +294,10 @@ def _download(url: str, target: Path, file: RemoteFile, session: requests.Sessio
             have = part.stat().st_size if part.exists() else 0
             failures, before = 1 if have > before else failures + 1, have
             if failures == _ATTEMPTS: raise StudyError(f"{url}: {e}, {failures} times in a row; what has arrived is kept, run it again later or try another --mirror") from None
-            if stop.wait(max(e.pause, min(_LONGEST_PAUSE, _PAUSE*2**(failures - 1)))): raise _Stopped from None
+            pause = max(e.pause, min(_LONGEST_PAUSE, _PAUSE*2**(failures - 1)))
+            say(f"{target.name}: {e}, again in {pause:.0f} s")
+            if stop.wait(pause): raise _Stopped from None
+            say("")
     with explain_os_errors(target):
         _flush(part)
         os.replace(part, target)
@@ -339,7 +347,7 @@ def _members(opened: zipfile.ZipFile, archive: Path) -> dict[str, zipfile.ZipInf
     if not members: raise StudyError(f"{archive}: no images in it; don't use this archive")
     return members
 
-# %% ../nbs/01_datasets.ipynb #5ddd15e7
+# %% ../nbs/01_datasets.ipynb #3861fd1d
 def get(
     name: str,                             # of a data set in `CATALOGUE`
     root: str | os.PathLike | None = None, # see `data_root`
@@ -385,7 +393,7 @@ def _get_all(files: list[RemoteFile], place: Path, address: str, progress: bool,
             with lock: bar.update(new)
         def one(file):
             target, url = targets[file], address + urllib.parse.quote(file.remote)
-            if not _has_size(target, file.bytes): _download(url, target, file, session, timeout, count, stop)
+            if not _has_size(target, file.bytes): _download(url, target, file, session, timeout, count, bar.set_postfix_str, stop)
             if file.local.endswith("/"):
                 _unpack(target, place/file.local, file.sha256)
                 target.unlink()
@@ -397,9 +405,12 @@ def _get_all(files: list[RemoteFile], place: Path, address: str, progress: bool,
             pool.shutdown(wait=True, cancel_futures=True)
             session.close()
 
-# %% ../nbs/01_datasets.ipynb #df1960c8
+# %% ../nbs/01_datasets.ipynb #3c8029b5
 @contextlib.contextmanager
-def _lock(target: Path) -> Iterator[None]:
+def _lock(
+    target: Path,        # a folder that is being made
+    tidy: bool = False,  # remove the lock's file where all went well: whoever waits finds `target` made
+) -> Iterator[None]:
     "Hold the right to write `target`."
     with explain_os_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -408,7 +419,10 @@ def _lock(target: Path) -> Iterator[None]:
         except filelock.Timeout:
             print(f"{target}: another process is writing it; waiting", file=sys.stderr)
             lock.acquire()
-    try: yield
+    try:
+        yield
+        if tidy:
+            with contextlib.suppress(OSError): os.unlink(lock.lock_file)
     finally: lock.release()
 
 # %% ../nbs/01_datasets.ipynb #c548af24
@@ -440,7 +454,7 @@ def _of_dataset(dataset: Dataset, folder: str, root: str | os.PathLike | None) -
     names = sorted(_unpacked(place/folder, files[0])) if files[0].local.endswith("/") else sorted(Path(f.local).name for f in files)
     return [place/folder/name for name in names]
 
-# %% ../nbs/01_datasets.ipynb #c789d88a
+# %% ../nbs/01_datasets.ipynb #526e82b5
 class Store:
     """The packed HR and LR images of a data set, as `pack` wrote them; safe to hand to worker processes.
 
@@ -451,14 +465,15 @@ class Store:
         try: text = (self.path/"manifest.json").read_bytes()
         except OSError: raise StudyError(f"{self.path}: not a store; make one with `srgan-study data pack HR_DIR {self.path}`") from None
         self.sha256 = hashlib.sha256(text).hexdigest()
-        try: 
-            self.manifest = json.loads(text)
-            version, images = self.manifest["version"], self.manifest["images"]
-        except (ValueError, KeyError, TypeError): raise StudyError(f"{self.path/'manifest.json'}: damaged; remove the store and pack it again") from None
+        broken = StudyError(f"{self.path/'manifest.json'}: damaged; remove the store and pack it again")
+        try: self.manifest = json.loads(text); version = self.manifest["version"]
+        except (ValueError, KeyError, TypeError): raise broken from None
         if version != self.VERSION: raise StudyError(f"{self.path}: a store of version {version}, this is for version {self.VERSION}; remove it and pack it again")
-        self.scale = self.manifest["scale"]
-        self.names = [image["name"] for image in images]
-        self._hr, self._lr = self._views("hr", images), self._views("lr", images)
+        try:
+            self.scale, images = self.manifest["scale"], self.manifest["images"]
+            self.names = [image["name"] for image in images]
+            self._hr, self._lr = self._views("hr", images), self._views("lr", images)
+        except (ValueError, KeyError, TypeError): raise broken from None
 
     def _views(self, kind: str, images: list[dict]) -> list[np.ndarray]:
         "One read-only array for each image, all onto the same mapped file."
@@ -545,7 +560,7 @@ def _pack_or_keep(folder: Path, item: dict, entry: dict | None, scale: int) -> d
         return _pack_image(folder, item, scale)
     except StudyError as e: return dict(error=str(e))
 
-# %% ../nbs/01_datasets.ipynb #6528ae60
+# %% ../nbs/01_datasets.ipynb #a7e2a4af
 def _worker_starts():
     "Leave Ctrl-C to the parent process, and end when it ends."
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -569,7 +584,8 @@ def _in_processes(workers: int, jobs: Sequence[tuple]) -> Iterator[tuple[int, di
         under_way, waiting = {}, iter(enumerate(jobs))
         while True:
             while len(under_way) < 2*workers and (job := next(waiting, None)):
-                with warnings.catch_warnings(action="ignore") if sys.version_info >= (3, 11) else contextlib.nullcontext():
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", DeprecationWarning) # Python warns of forks beside threads; ours touch no thread's things
                     under_way[pool.submit(_pack_or_keep, *job[1])] = job[0]
             if not under_way: return
             for done in concurrent.futures.wait(under_way, return_when="FIRST_COMPLETED").done: yield under_way.pop(done), done.result()
@@ -577,7 +593,7 @@ def _in_processes(workers: int, jobs: Sequence[tuple]) -> Iterator[tuple[int, di
         raise StudyError("a packing process was killed, probably for want of memory; run it again with workers=1, what is done is kept") from None
     finally: pool.shutdown(wait=True, cancel_futures=True)
 
-# %% ../nbs/01_datasets.ipynb #c4b89ff6
+# %% ../nbs/01_datasets.ipynb #2eed7980
 def pack(
     hr: str | os.PathLike | Sequence[Path],               # folder or list of HR images
     store: str | os.PathLike,                             # the folder to make
@@ -591,17 +607,19 @@ def pack(
     A store that already holds the same images is opened as it is. Raises `StudyError` for images that can't be used (all of them
     are named, and the others are kept for the next call), for a store that holds something else, and for a full disk."""
     if scale != int(scale) or scale < 1: raise StudyError(f"scale {scale}: must be a whole number, such as 4")
-    hr, lr, store = _as_list(hr), None if lr is None else _as_list(lr), Path(store)
-    plan = _plan(hr, lr, int(scale))
-    with _lock(store):
-        if store.exists() and any(store.iterdir()): return _same_store(store, plan, scale)
+    hr, lr, store, scale = _as_list(hr), None if lr is None else _as_list(lr), Path(store), int(scale)
+    plan = _plan(hr, lr, scale)
+    if (store/"manifest.json").exists(): return _same_store(store, plan, scale)
+    with _lock(store, tidy=True):
+        if (store/"manifest.json").exists(): return _same_store(store, plan, scale)
+        if store.exists() and not (store.is_dir() and not any(store.iterdir())): raise StudyError(f"{store}: exists, and is not a store; choose another place")
         part = store.with_name(f"{store.name}.part")
         with explain_os_errors(store):
             part.mkdir(exist_ok=True)
             for kind, factor in dict(hr=1, lr=scale**2).items(): _allocate(part/f"{kind}.bin", sum(p["height"]*p["width"]*3 for p in plan)//factor)
             entries = _pack_all(part, plan, scale, workers or max(1, min(_cores(), len(plan)//4)), progress)
             with whole_file(part/"manifest.json", "w") as file:
-                json.dump(dict(version=Store.VERSION, scale=int(scale), lr="given" if lr else "imresize", images=entries), file, indent=1, ensure_ascii=False)
+                json.dump(dict(version=Store.VERSION, scale=scale, lr="given" if lr else "imresize", images=entries), file, indent=1, ensure_ascii=False)
             for kind in ("hr", "lr"): _flush(part/f"{kind}.bin")
             (part/"journal").unlink(missing_ok=True)
             os.rename(part, store)
@@ -627,7 +645,10 @@ def _allocate(path: Path, size: int) -> None:
     "Make a file of `size` bytes (keeping what it has) and reserve its blocks, so that a full disk shows now."
     with open(path, "ab") as file:
         file.truncate(size)
-        if hasattr(os, "posix_fallocate"): os.posix_fallocate(file.fileno(), 0, size)
+        if not hasattr(os, "posix_fallocate"): return
+        try: os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as e:
+            if e.errno not in (errno.EINVAL, errno.EOPNOTSUPP): raise # those two: a file system that can't reserve
 
 def _same_store(path: Path, plan: list[dict], scale: int) -> Store:
     "Open a store that exists if it holds what `plan` says, by the SHA-256 of the files."

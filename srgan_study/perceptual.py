@@ -131,7 +131,7 @@ def _normalise(image: torch.Tensor, trunk: _Trunk, input_range: str) -> torch.Te
     "RGB in [0, 1] to what the trunk takes."
     return image*2 - 1 if input_range == "symmetric" else (image - trunk.mean)/trunk.deviation
 
-# %% ../nbs/20_perceptual.ipynb #e56fefb6
+# %% ../nbs/20_perceptual.ipynb #a3f122c0
 class PerceptualLoss(nn.Module):
     """Distance between VGG features of two batches (SRGAN, eq. 5; ESRGAN, sec. 3.3): `loss(sr, hr)`, a float32 scalar.
 
@@ -150,11 +150,13 @@ class PerceptualLoss(nn.Module):
     ):
         super().__init__()
         known = layer_names(backbone)
-        layers = [layers] if isinstance(layers, str) else layers
-        self.layers = {name: float(layers[name]) if isinstance(layers, Mapping) else 1.0 for name in layers}
-        if not self.layers: raise StudyError(f"a perceptual loss needs at least one layer; {backbone} has {' '.join(known)}")
+        layers = {layers: 1.0} if isinstance(layers, str) else layers if isinstance(layers, Mapping) else {name: 1.0 for name in layers or ()}
+        if not layers: raise StudyError(f"a perceptual loss needs at least one layer; {backbone} has {' '.join(known)}")
+        self.layers = dict(layers)
         for name in self.layers:
             if name not in known: raise StudyError(f"layer {name!r} is unknown; {backbone} has {' '.join(known)}")
+        for name, weight in self.layers.items():
+            if not isinstance(weight, (int, float)) or weight < 0: raise StudyError(f"layer {name}: the weight is a number from 0, not {weight!r}")
         if criterion not in ("mse", "l1"): raise StudyError(f"criterion {criterion!r} is unknown; choose mse or l1")
         if input_range not in _INPUT_RANGES: raise StudyError(f"input_range {input_range!r} is unknown; choose one of {', '.join(_INPUT_RANGES)}")
         self.config = dict(backbone=backbone, layers=dict(self.layers), activation=activation, criterion=criterion,

@@ -6,7 +6,7 @@
 __all__ = ['LOG_COLUMNS', 'VALIDATION_COLUMNS', 'Stage', 'Recipe', 'learning_rate', 'update_average', 'validation_pairs',
            'Interrupted', 'train', 'commit', 'environment']
 
-# %% ../nbs/30_training.ipynb #c169700b
+# %% ../nbs/30_training.ipynb #01bc48c9
 import csv, json, math, os, platform, signal, subprocess, time
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -22,7 +22,8 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from . import __version__, esrgan, srgan
-from .adversarial import accuracy, relativistic_average_loss, standard_discriminator_loss, standard_generator_loss
+from .adversarial import (accuracy, relativistic_average_loss, standard_discriminator_loss,
+                                     standard_generator_loss)
 from .datasets import Store
 from .images import StudyError, explain_os_errors, imresize, to_batch, to_image, whole_file, write_rgb
 from .metrics import psnr
@@ -30,7 +31,7 @@ from .patches import Patches
 from .perceptual import PerceptualLoss
 from .weights import choose_precision, load, running_in, save
 
-# %% ../nbs/30_training.ipynb #0fbcf076
+# %% ../nbs/30_training.ipynb #d19385d5
 @dataclass(frozen=True)
 class Stage:
     "One stage of a schedule; a loss whose weight is 0 is not computed."
@@ -54,19 +55,23 @@ class Stage:
     label_noise: float = 0.0      # real labels are 1 - label_noise*U(0, 1)
 
     def __post_init__(self):
-        _check(self.iterations >= 0 and self.batch >= 1 and self.patch >= 1 and self.warmup >= 0, f"stage {self.output}: iterations, batch, patch and warmup are whole numbers, batch and patch at least 1")
-        _check(math.isfinite(self.learning_rate) and self.learning_rate > 0, f"stage {self.output}: learning_rate must be above 0, not {self.learning_rate}")
-        _check(0 <= self.ema < 1, f"stage {self.output}: ema is at least 0 and below 1, not {self.ema}")
-        _check(self.decay in ("steps", "cosine"), f"stage {self.output}: decay is 'steps' or 'cosine', not {self.decay!r}")
-        _check(self.adversarial_loss in ("standard", "relativistic", "relativistic-fake-half"), f"stage {self.output}: adversarial_loss is 'standard', 'relativistic' or 'relativistic-fake-half', not {self.adversarial_loss!r}")
+        check = lambda good, what: _check(good, f"stage {self.output}: {what}")
+        kinds = "standard", "relativistic", "relativistic-fake-half"
         weights = self.mse, self.l1, self.perceptual, self.adversarial
-        _check(min(weights) >= 0 and max(weights) > 0, f"stage {self.output}: no loss weight may be below 0, and one of mse, l1, perceptual, adversarial must be above")
+        check(self.iterations >= 0 and self.warmup >= 0, "iterations and warmup are at least 0")
+        check(self.batch >= 1 and self.patch >= 1, "batch and patch are at least 1")
+        check(math.isfinite(self.learning_rate) and self.learning_rate > 0, f"learning_rate must be above 0, not {self.learning_rate}")
+        check(0 <= self.ema < 1, f"ema is at least 0 and below 1, not {self.ema}")
+        check(self.decay in ("steps", "cosine"), f"decay is 'steps' or 'cosine', not {self.decay!r}")
+        check(self.adversarial_loss in kinds, f"adversarial_loss is one of {', '.join(kinds)}, not {self.adversarial_loss!r}")
+        check(min(weights) >= 0, "a loss's weight can't be below 0")
+        check(max(weights) > 0, "one of mse, l1, perceptual, adversarial must be above 0")
 
 def _check(good: bool, what: str):
     "Refuse an impossible recipe with one line."
     if not good: raise StudyError(f"recipe: {what}; see `srgan-study train --help`")
 
-# %% ../nbs/30_training.ipynb #55215184
+# %% ../nbs/30_training.ipynb #d6ed2c8f
 _NETWORKS = {"srgan": (srgan.SRResNet, srgan.Discriminator), "esrgan": (esrgan.RRDBNet, esrgan.Discriminator)}
 
 @dataclass(frozen=True)
@@ -89,10 +94,11 @@ class Recipe:
     def __post_init__(self):
         _check(self.network in _NETWORKS, f"network is one of {', '.join(_NETWORKS)}, not {self.network!r}")
         _check(self.precision in ("auto", "fp32", "bf16"), f"precision is 'auto', 'fp32' or 'bf16', not {self.precision!r}")
-        _check(min(self.log_every, self.validate_every, self.checkpoint_every) >= 1, "log_every, validate_every and checkpoint_every are at least 1")
-        for stage in self.stages: _check(stage.patch % self.scale == 0, f"stage {stage.output}: patch {stage.patch} is no multiple of scale {self.scale}")
+        for name in ("log_every", "validate_every", "checkpoint_every"): _check(getattr(self, name) >= 1, f"{name} is at least 1")
+        for stage in self.stages:
+            _check(stage.patch % self.scale == 0, f"stage {stage.output}: patch {stage.patch} is no multiple of scale {self.scale}")
         names = [stage.output for stage in self.stages]
-        _check(len(set(names)) == len(names), f"two stages are both called {names}")
+        _check(len(set(names)) == len(names), f"two stages have the same name among {', '.join(names)}")
 
 # %% ../nbs/30_training.ipynb #82a8e69f
 def learning_rate(
@@ -119,7 +125,7 @@ def update_average(
     torch._foreach_lerp_(list(average.parameters()), [p.detach() for p in model.parameters()], 1 - decay)
     for old, new in zip(average.buffers(), model.buffers()): old.copy_(new)
 
-# %% ../nbs/30_training.ipynb #8685f481
+# %% ../nbs/30_training.ipynb #19b4a4eb
 class _State:
     "Networks, optimizers and position of one stage."
     def __init__(self, recipe: Recipe, number: int, generator: nn.Module, device: str):
@@ -134,7 +140,8 @@ class _State:
             discriminator = _NETWORKS[recipe.network][1](patch=self.stage.patch, **recipe.discriminator)
             self.discriminator = discriminator.to(device, memory_format=torch.channels_last).train()
             self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), fused=True)
-        if self.stage.perceptual: self.perceptual = PerceptualLoss(**self.stage.features).to(device, memory_format=torch.channels_last)
+        if self.stage.perceptual:
+            self.perceptual = PerceptualLoss(**self.stage.features).to(device, memory_format=torch.channels_last)
         self.precision = choose_precision(recipe.precision, device)
 
     def autocast(self):
@@ -151,7 +158,7 @@ class _State:
         "The generator to use: the averaged one where the stage averages."
         return self.average if self.stage.ema else self.generator
 
-# %% ../nbs/30_training.ipynb #d14c4a02
+# %% ../nbs/30_training.ipynb #afc23557
 def _generator_step(s: _State, hr: torch.Tensor, lr: torch.Tensor) -> tuple[torch.Tensor, dict]:
     "One step of the generator; the SR patches and the terms of its loss, for the log."
     stage, terms = s.stage, {}
@@ -171,31 +178,36 @@ def _generator_step(s: _State, hr: torch.Tensor, lr: torch.Tensor) -> tuple[torc
     norm = nn.utils.clip_grad_norm_(s.generator.parameters(), stage.clip or math.inf)
     if not math.isfinite(loss.item() + norm.item()): raise _NotFinite
     s.optimizer.step()
-    return sr.detach(), {"loss": loss.item(), **{name: term.item() for name, term in terms.items()}, "gradient_norm": norm.item()}
+    terms = {"loss": loss, **terms, "gradient_norm": norm}
+    return sr.detach(), {name: term.item() for name, term in terms.items()}
 
 class _NotFinite(Exception):
     "A loss or gradient was infinite or not a number; the weights are still those of the iteration before."
 
-# %% ../nbs/30_training.ipynb #f1cff68d
+# %% ../nbs/30_training.ipynb #20b42c57
 def _adversarial_loss(s: _State, sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
     "The generator's adversarial loss, by the stage's kind."
     fake = s.discriminator(sr).float()
     if s.stage.adversarial_loss == "standard": return standard_generator_loss(fake)
     with torch.no_grad(): real = s.discriminator(hr).float()
-    return relativistic_average_loss(fake, real, halves="winner" if s.stage.adversarial_loss == "relativistic-fake-half" else "both")
+    halves = "winner" if s.stage.adversarial_loss == "relativistic-fake-half" else "both"
+    return relativistic_average_loss(fake, real, halves)
 
 def _discriminator_step(s: _State, hr: torch.Tensor, sr: torch.Tensor) -> dict:
     "One step of the discriminator on real patches and on the (detached) generated ones."
     with s.autocast(): real, fake = s.discriminator(hr).float(), s.discriminator(sr).float()
-    if s.stage.adversarial_loss == "standard":
-        noise = torch.rand(real.shape, generator=torch.Generator().manual_seed((s.recipe.seed << 32) + s.iteration)).to(real)
+    standard = s.stage.adversarial_loss == "standard"
+    if standard:
+        draw = torch.Generator().manual_seed((s.recipe.seed << 32) + s.iteration)
+        noise = torch.rand(real.shape, generator=draw).to(real)
         loss = standard_discriminator_loss(real, fake, real_label=1 - s.stage.label_noise*noise)
     else: loss = relativistic_average_loss(real, fake)
     s.optimizer_d.zero_grad(set_to_none=True)
     loss.backward()
     if not math.isfinite(loss.item()): raise _NotFinite
     s.optimizer_d.step()
-    return {"discriminator": loss.item(), "real": real.mean().item(), "fake": fake.mean().item(), "accuracy": accuracy(real, fake)}
+    return {"discriminator": loss.item(), "real": real.mean().item(), "fake": fake.mean().item(),
+            "accuracy": accuracy(real, fake, relativistic=not standard)}
 
 # %% ../nbs/30_training.ipynb #fa1df0c5
 def _step(s: _State, patches: Patches) -> dict:
@@ -210,13 +222,14 @@ def _step(s: _State, patches: Patches) -> dict:
     s.iteration += 1
     return row
 
-# %% ../nbs/30_training.ipynb #8e7a7316
+# %% ../nbs/30_training.ipynb #8da9940b
 def _save_checkpoint(s: _State, run: Path, data: str) -> Path:
     "Write a checkpoint; the last two are kept."
     path = run/"checkpoints"/f"{s.number}-{s.stage.output}-{s.iteration:07d}.pt"
     with whole_file(path) as file:
-        torch.save(dict(version=1, recipe=_identity(s.recipe), data=data, stage=s.number, iteration=s.iteration, sums=s.sums,
-                        **{name: part.state_dict() for name, part in s.parts().items()}), file)
+        states = {name: part.state_dict() for name, part in s.parts().items()}
+        torch.save(dict(version=1, recipe=_identity(s.recipe), data=data, stage=s.number,
+                        iteration=s.iteration, sums=s.sums, **states), file)
     for old in _checkpoints(run)[:-2]: old.unlink()
     return path
 
@@ -226,24 +239,28 @@ def _checkpoints(run: Path) -> list[Path]:
     return sorted((run/"checkpoints").glob("*.pt"), key=order)
 
 def _identity(recipe: Recipe) -> str:
-    "The recipe as text; how often a run logs or saves doesn't change what it computes, but how it logs must not change midway."
+    "The recipe as text."
     return json.dumps(asdict(recipe), sort_keys=True)
 
 def _read_checkpoint(path: Path, recipe: Recipe, data: str) -> dict:
     "Read a checkpoint and refuse one that belongs to another recipe or to other data."
     try: saved = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as e: raise StudyError(f"{path}: not a checkpoint, or damaged ({type(e).__name__}); delete it to resume from the one before") from None
+    except Exception as e:
+        raise StudyError(f"{path}: not a checkpoint, or damaged ({type(e).__name__}); "
+                         "delete it to resume from the one before") from None
     if saved.get("version") != 1: raise StudyError(f"{path}: written by another version of srgan_study; start a new run")
     if saved["recipe"] != _identity(recipe):
-        ours, theirs = asdict(recipe), json.loads(saved["recipe"])
-        ours = json.loads(json.dumps(ours))
-        changed = [key for key in ours if ours[key] != theirs.get(key)]
-        raise StudyError(f"{path}: the run was started with another recipe ({', '.join(changed)} differ); give the same settings or another --run")
-    if saved["data"] != data: raise StudyError(f"{path}: the run was started on other data; give the same --data or another --run")
+        ours, theirs = json.loads(_identity(recipe)), json.loads(saved["recipe"])
+        changed = ", ".join(key for key in ours if ours[key] != theirs.get(key))
+        raise StudyError(f"{path}: the run was started with another recipe ({changed} differ); "
+                         "give the same settings or another --run")
+    if saved["data"] != data:
+        raise StudyError(f"{path}: the run was started on other data; give the same --data or another --run")
     return saved
 
-# %% ../nbs/30_training.ipynb #a1dadc00
-LOG_COLUMNS = ("stage", "iteration", "learning_rate", "loss", "mse", "l1", "perceptual", "adversarial", "gradient_norm", "discriminator", "real", "fake", "accuracy")
+# %% ../nbs/30_training.ipynb #13e0d24c
+LOG_COLUMNS = ("stage", "iteration", "learning_rate", "loss", "mse", "l1", "perceptual", "adversarial", "gradient_norm",
+               "discriminator", "real", "fake", "accuracy")
 VALIDATION_COLUMNS = ("stage", "iteration", "psnr_y", "psnr_rgb")
 
 class _Table:
@@ -263,11 +280,13 @@ class _Table:
         "Keep the rows up to `iteration` of stage `number`."
         if not self.path.exists(): return
         with open(self.path, newline="", encoding="utf-8") as file: rows = list(csv.DictReader(file))
-        order = lambda row: (stages.index(row["stage"]), int(row["iteration"])) if row.get("iteration") and row["stage"] in stages else (len(stages), 0)
+        def before(row): # a row that was being written when the power went has no end, and perhaps no number
+            try: return (stages.index(row["stage"]), int(row["iteration"])) <= (number, iteration)
+            except (ValueError, TypeError): return False
         with whole_file(self.path, "w") as file:
             writer = csv.DictWriter(file, self.columns, extrasaction="ignore")
             writer.writeheader()
-            writer.writerows(row for row in rows if order(row) <= (number, iteration))
+            writer.writerows(filter(before, rows))
 
 # %% ../nbs/30_training.ipynb #5197c89e
 def validation_pairs(
@@ -301,7 +320,7 @@ def _validate(s: _State, pairs: list, preview: Path) -> dict:
     y, rgb = np.mean(scores, axis=0)
     return dict(stage=s.stage.output, iteration=s.iteration, psnr_y=float(y), psnr_rgb=float(rgb))
 
-# %% ../nbs/30_training.ipynb #e9a1c4e6
+# %% ../nbs/30_training.ipynb #0e16ff7f
 class Interrupted(StudyError):
     "Training was told to stop, and did so with a checkpoint."
 
@@ -310,13 +329,14 @@ def _stop_signals():
     "A list that fills when SIGINT or SIGTERM arrives (in the main thread; elsewhere it stays empty)."
     received, before = [], {}
     try:
-        for number in (signal.SIGINT, signal.SIGTERM): before[number] = signal.signal(number, lambda n, _: received.append(signal.Signals(n).name))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, lambda n, _: received.append(signal.Signals(n).name))
     except ValueError: pass # not the main thread: signals go to whoever runs us
     try: yield received
     finally:
         for number, handler in before.items(): signal.signal(number, handler)
 
-# %% ../nbs/30_training.ipynb #30824c48
+# %% ../nbs/30_training.ipynb #400eca0d
 def train(
     recipe: Recipe,
     store: Store,                # HR/LR images, of the recipe's scale
@@ -328,55 +348,54 @@ def train(
 ) -> dict[str, Path]:            # the weights that were written, by stage
     """Train a recipe, all of its stages or as far as time allows.
 
-    Deterministic on one kind of machine: killed at any moment and resumed, it ends in the same bits. Raises `StudyError` for what
-    the user can mend, and its child `Interrupted` after Ctrl-C or SIGTERM, with a checkpoint written."""
+    Killed at any moment and resumed on the same kind of machine, it ends in the same bits. Raises `StudyError` for
+    what the user can mend, and its child `Interrupted` after Ctrl-C or SIGTERM, with a checkpoint written."""
     run, began = Path(run), time.monotonic()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    generator, number, saved = _open_run(recipe, store, run, resume)
+    generator, first, saved = _open_run(recipe, store, run, resume)
     names = [stage.output for stage in recipe.stages]
-    log, seen = _Table(run/"log.csv", LOG_COLUMNS), _Table(run/"validation.csv", VALIDATION_COLUMNS)
-    written = {name: run/f"{name}.safetensors" for name in names[:number]}
+    log, scores = _Table(run/"log.csv", LOG_COLUMNS), _Table(run/"validation.csv", VALIDATION_COLUMNS)
+    written = {name: run/f"{name}.safetensors" for name in names[:first]}
     with _stop_signals() as told:
-        for number in range(number, len(recipe.stages)):
+        for number in range(first, len(recipe.stages)):
             s = _State(recipe, number, generator, device)
             if saved: _restore(s, saved)
-            for table in (log, seen): table.cut(names, number, s.iteration)
-            patches = Patches(store, s.stage.patch, recipe.scale, recipe.seed + number, lr=recipe.lr_patches)
-            kept = s.iteration if saved else -1
             saved = None
-            bar = tqdm(total=s.stage.iterations, initial=s.iteration, desc=s.stage.output, unit="it", disable=not progress)
-            while s.iteration < s.stage.iterations:
-                try: row = _step(s, patches)
-                except _NotFinite:
-                    raise StudyError(f"{run}: the loss or its gradient stopped being finite in stage {s.stage.output} at iteration {s.iteration + 1}; "
-                                     f"resume from {(_checkpoints(run) or ['the start'])[-1]} with a smaller learning_rate or precision=fp32") from None
-                for name, value in row.items(): s.sums[name] = s.sums.get(name, 0.0) + value
-                bar.update()
-                if s.iteration % recipe.log_every == 0:
-                    means = {name: total/recipe.log_every for name, total in s.sums.items()}
-                    log.append(dict(stage=s.stage.output, iteration=s.iteration, learning_rate=learning_rate(s.stage, s.iteration - 1), **means))
-                    bar.set_postfix(loss=f"{means['loss']:.4f}")
-                    s.sums = {}
-                if validation and (s.iteration % recipe.validate_every == 0 or s.iteration == s.stage.iterations):
-                    seen.append(row := _validate(s, validation, run/"preview.png"))
-                    bar.write(f"{s.stage.output} {s.iteration:>7}: {row['psnr_y']:.2f} dB Y, {row['psnr_rgb']:.2f} dB RGB") if progress else None
-                stop = told or (max_minutes is not None and time.monotonic() - began > 60*max_minutes)
-                if stop or s.iteration % recipe.checkpoint_every == 0 or s.iteration == s.stage.iterations:
-                    _save_checkpoint(s, run, store.sha256)
-                    kept = s.iteration
-                if stop: break
-            bar.close()
-            if kept != s.iteration: _save_checkpoint(s, run, store.sha256)
+            for table in (log, scores): table.cut(names, number, s.iteration)
+            patches = Patches(store, s.stage.patch, recipe.scale, recipe.seed + number, lr=recipe.lr_patches)
+            stop = False
+            with tqdm(total=s.stage.iterations, initial=s.iteration, desc=s.stage.output, unit="it", disable=not progress) as bar:
+                while s.iteration < s.stage.iterations and not stop:
+                    try: row = _step(s, patches)
+                    except _NotFinite: raise _not_finite(s, run) from None
+                    for name, value in row.items(): s.sums[name] = s.sums.get(name, 0.0) + value
+                    bar.update()
+                    due = lambda every: s.iteration % every == 0 or s.iteration == s.stage.iterations
+                    if s.iteration % recipe.log_every == 0:
+                        means = {name: total/recipe.log_every for name, total in s.sums.items()}
+                        log.append(dict(stage=s.stage.output, iteration=s.iteration,
+                                        learning_rate=learning_rate(s.stage, s.iteration - 1), **means))
+                        bar.set_postfix(loss=f"{means['loss']:.4f}")
+                        s.sums = {}
+                    if validation and due(recipe.validate_every):
+                        score = _validate(s, validation, run/"preview.png")
+                        scores.append(score)
+                        if progress: bar.write("{stage} {iteration:>7}: {psnr_y:.2f} dB Y, {psnr_rgb:.2f} dB RGB".format(**score))
+                    stop = bool(told) or (max_minutes is not None and time.monotonic() - began > 60*max_minutes)
+                    if stop or due(recipe.checkpoint_every): _save_checkpoint(s, run, store.sha256)
             written[s.stage.output] = _save_weights(s, run, store)
-            if told: raise Interrupted(f"{run}: stopped by {told[0]} in stage {s.stage.output} at iteration {s.iteration} of {s.stage.iterations}, nothing is lost; go on with --resume")
+            if told: raise Interrupted(f"{run}: stopped by {told[0]} in stage {s.stage.output} at iteration {s.iteration} "
+                                       f"of {s.stage.iterations}, nothing is lost; go on with --resume")
             if s.iteration < s.stage.iterations: break # time is up
             generator = deepcopy(s.result).requires_grad_(True)
     return written
 
-# %% ../nbs/30_training.ipynb #7cfe86c1
+# %% ../nbs/30_training.ipynb #1c746736
 def _open_run(recipe: Recipe, store: Store, run: Path, resume: bool) -> tuple[nn.Module, int, dict | None]:
     "The generator to begin with, the stage's number, and the checkpoint to restore."
-    if store.scale != recipe.scale: raise StudyError(f"{store.path}: holds x{store.scale} images, the recipe wants x{recipe.scale}; pack again with --scale {recipe.scale}")
+    if store.scale != recipe.scale:
+        raise StudyError(f"{store.path}: holds x{store.scale} images, the recipe wants x{recipe.scale}; "
+                         f"pack again with --scale {recipe.scale}")
     found = _checkpoints(run)
     if resume and not found: raise StudyError(f"{run}: holds no checkpoint to resume from; leave --resume away to start")
     if found and not resume: raise StudyError(f"{run}: holds a run already; go on with --resume or choose another --run")
@@ -390,10 +409,13 @@ def _open_run(recipe: Recipe, store: Store, run: Path, resume: bool) -> tuple[nn
         return generator, saved["stage"], saved
     if recipe.start:
         first = load(recipe.start)
-        if first.config != generator.config: raise StudyError(f"{recipe.start}: holds {first.config}, the recipe's generator is {generator.config}; set generator to match")
+        if first.config != generator.config:
+            raise StudyError(f"{recipe.start}: holds {first.config}, the recipe's generator is {generator.config}; "
+                             "set generator to match")
         generator.load_state_dict(first.state_dict())
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    for name, content in {"recipe": asdict(recipe), "environment": environment(choose_precision(recipe.precision, device)), "data": store.manifest}.items():
+    precision = choose_precision(recipe.precision, device)
+    for name, content in {"recipe": asdict(recipe), "environment": environment(precision), "data": store.manifest}.items():
         with whole_file(run/f"{name}.json", "w") as file: json.dump(content, file, indent=1)
     for table in ("log.csv", "validation.csv"): (run/table).unlink(missing_ok=True)
     return generator, 0, None
@@ -406,23 +428,33 @@ def _restore(s: _State, saved: dict):
 def _save_weights(s: _State, run: Path, store: Store) -> Path:
     "The stage's generator as a weights file that says where it is from."
     path = run/f"{s.stage.output}.safetensors"
-    save(path, s.result, recipe=s.recipe.name, stage=s.stage.output, iterations=s.iteration, of=s.stage.iterations, data=store.sha256, commit=commit(), precision=s.precision)
+    save(path, s.result, recipe=s.recipe.name, stage=s.stage.output, iterations=s.iteration, of=s.stage.iterations,
+         data=store.sha256, commit=commit(), precision=s.precision)
     return path
 
-# %% ../nbs/30_training.ipynb #6c6ecb87
+def _not_finite(s: _State, run: Path) -> StudyError:
+    "What to say when a loss stops being a number."
+    good = (_checkpoints(run) or ["none yet"])[-1]
+    return StudyError(f"{run}: the loss or its gradient stopped being finite in stage {s.stage.output} at iteration "
+                      f"{s.iteration + 1}; the last good checkpoint is {good}; try a smaller learning_rate or precision=fp32")
+
+# %% ../nbs/30_training.ipynb #5ee40b91
 def commit() -> str:
     "The commit that the code is at, or the package's version where it is not run from a checkout."
     here = Path(srgan.__file__).parent
     try:
         if not (here.parent/".git").exists(): raise FileNotFoundError
-        found = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=here, capture_output=True, text=True, check=True)
-        return found.stdout.strip()
+        command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+        return subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError): return f"version {__version__}"
 
 def environment(
     precision: str, # the precision in force
 ) -> dict:
     "What a run was computed with: versions, processor, threads, precision, commit."
-    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")] if os.path.exists("/proc/cpuinfo") else [platform.processor()]
-    return dict(srgan_study=__version__, commit=commit(), torch=torch.__version__, python=platform.python_version(), system=platform.platform(), processor=names[0] if names else "unknown",
-                threads=torch.get_num_threads(), cuda=torch.cuda.get_device_name() if torch.cuda.is_available() else None, precision=precision)
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return dict(srgan_study=__version__, commit=commit(), torch=torch.__version__, python=platform.python_version(),
+                system=platform.platform(), processor=processor, threads=torch.get_num_threads(),
+                cuda=torch.cuda.get_device_name() if torch.cuda.is_available() else None, precision=precision)
