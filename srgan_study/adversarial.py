@@ -9,18 +9,20 @@ __all__ = ['standard_discriminator_loss', 'standard_generator_loss', 'relativist
 import torch
 import torch.nn.functional as F
 
-# %% ../nbs/21_adversarial.ipynb #6ec98352
+# %% ../nbs/21_adversarial.ipynb #6ed982cf
 def standard_discriminator_loss(
     real: torch.Tensor,                    # logits of real images, any shape, usually (N, 1)
-    fake: torch.Tensor,                    # logits of generated images (detach the images, or the generator learns to be found out)
-    real_label: float | torch.Tensor = 1., # what the critic should say of real images, in [0, 1]; a tensor of real's shape for noisy labels
+    fake: torch.Tensor,                    # logits of generated images (detached: the generator mustn't learn this)
+    real_label: float | torch.Tensor = 1., # of real images, in [0, 1]; a tensor of real's shape for noisy labels
 ) -> torch.Tensor:                         # float32 scalar; log 4 where the critic can't tell them apart
     "Binary cross-entropy of both halves, summed (SRGAN, eq. 2). Raises `ValueError` for a label outside [0, 1]."
     label = torch.as_tensor(real_label, dtype=torch.float32, device=real.device)
     if isinstance(real_label, torch.Tensor) and label.shape not in ((), real.shape):
         raise ValueError(f"real_label is {tuple(label.shape)} but real {tuple(real.shape)}")
-    if not isinstance(real_label, torch.Tensor) and not 0 <= real_label <= 1: raise ValueError(f"real_label is in [0, 1], not {real_label}")
-    return F.binary_cross_entropy_with_logits(real.float(), label.expand(real.shape)) + F.softplus(fake.float()).mean()
+    if not isinstance(real_label, torch.Tensor) and not 0 <= real_label <= 1:
+        raise ValueError(f"real_label is in [0, 1], not {real_label}")
+    real_half = F.binary_cross_entropy_with_logits(real.float(), label.expand(real.shape))
+    return real_half + F.softplus(fake.float()).mean()
 
 # %% ../nbs/21_adversarial.ipynb #761265a9
 def standard_generator_loss(
@@ -29,13 +31,13 @@ def standard_generator_loss(
     "The generator's loss that doesn't saturate (SRGAN, eq. 6; a mean where the paper writes a sum)."
     return F.softplus(-fake.float()).mean()
 
-# %% ../nbs/21_adversarial.ipynb #8cb5739f
+# %% ../nbs/21_adversarial.ipynb #6d3faad1
 def relativistic_average_loss(
     winner: torch.Tensor,     # logits that should look more real, any shape, usually (N, 1)
     loser: torch.Tensor,      # logits that should look less real
     halves: str = "both",     # or "winner": leave the loser's half out, as the original project's generator did
 ) -> torch.Tensor:            # float32 scalar; log 4 where the critic can't tell them apart, log 2 for one half
-    "Relativistic average loss (ESRGAN, eq. 1 and 2): the discriminator's with (real, fake), the generator's with (fake, real)."
+    "Relativistic average loss (ESRGAN, eq. 1, 2): discriminator's with (real, fake), generator's with (fake, real)."
     if halves not in ("both", "winner"): raise ValueError(f"halves is 'both' or 'winner', not {halves!r}")
     winner, loser = winner.float(), loser.float()
     winners_half = F.softplus(loser.mean() - winner).mean() # -log D(winner, loser)

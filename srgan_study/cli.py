@@ -14,9 +14,10 @@ from typing import Annotated, Optional
 
 import typer
 
-# %% ../nbs/50_cli.ipynb #7c6aa341
-app = typer.Typer(name="srgan-study", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
-                  help="SRGAN and ESRGAN, x4 image super-resolution: get data, train, evaluate, upscale. Each command has its own --help.")
+# %% ../nbs/50_cli.ipynb #03ddbcbd
+app = typer.Typer(name="srgan-study", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  rich_markup_mode=None, help="SRGAN and ESRGAN, x4 image super-resolution: "
+                  "get data, train, evaluate, upscale. Each command has its own --help.")
 data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Data sets: list, download, pack.")
 weights = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Weights: list, bring in, take away, mix.")
 app.add_typer(data, name="data"); app.add_typer(weights, name="weights")
@@ -25,10 +26,11 @@ class Precision(str, enum.Enum): auto, fp32, bf16 = "auto", "fp32", "bf16"
 class Format(str, enum.Enum): safetensors, pth, onnx = "safetensors", "pth", "onnx"
 
 Scale = Annotated[int, typer.Option(help="Upscaling factor: 2, 3, 4 or 8.")]
-Root = Annotated[Optional[Path], typer.Option(help="Where data sets are kept (else $SRGAN_STUDY_DATA, else the user's cache).")]
-PrecisionOption = Annotated[Precision, typer.Option(help="auto: bf16 where the CPU computes in it, else fp32.")]
+Root = Annotated[Optional[Path],
+                 typer.Option(help="Where data sets are kept (else $SRGAN_STUDY_DATA, else the user's cache).")]
+PrecisionOption = Annotated[Precision, typer.Option(help="auto: bf16 where a short race finds it faster, else fp32.")]
 
-# %% ../nbs/50_cli.ipynb #e9bf790e
+# %% ../nbs/50_cli.ipynb #943acd76
 @data.command("list")
 def data_list(root: Root = None):
     "The data sets that can be had by name: images, size, licence, whether they are here."
@@ -39,34 +41,47 @@ def data_list(root: Root = None):
 def data_get(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="As `data list` shows them.")],
     root: Root = None,
-    mirror: Annotated[Optional[str], typer.Option(help="Take the files from this address instead of the data set's own.")] = None,
+    mirror: Annotated[Optional[str], typer.Option(help="Take the files from this address "
+        "instead of the data set's own.")] = None,
+    scale: Annotated[Optional[list[int]], typer.Option(help="Fetch LR images of this scale only (may be repeated); "
+        "all that there are when left out.")] = None,
 ):
     "Download data sets; an interrupted download goes on where it was."
     from srgan_study import datasets
-    for name in names: print(f"{name}: {datasets.get(name, root, mirror=mirror)}")
+    for name in names: print(f"{name}: {datasets.get(name, root, mirror=mirror, scales=scale or None)}")
 
 @data.command("pack")
 def data_pack(
     hr: Annotated[Path, typer.Argument(metavar="HR_DIR", help="Folder of HR images.")],
     store: Annotated[Path, typer.Argument(metavar="STORE", help="The store to write, a folder.")],
-    lr: Annotated[Optional[Path], typer.Option(help="Folder of LR images of the same names; made by imresize when left out.")] = None,
+    lr: Annotated[Optional[Path], typer.Option(help="Folder of LR images of the same names; "
+        "made by imresize when left out.")] = None,
     scale: Scale = 4,
 ):
     "Decode a folder of images once, into a store that training reads without decoding."
     from srgan_study import datasets
     packed = datasets.pack(hr, store, lr=lr, scale=scale)
-    print(f"{store}: {len(packed)} images, x{packed.scale}, {sum(f.stat().st_size for f in Path(store).iterdir())/1e6:.0f} MB")
+    size = sum(f.stat().st_size for f in Path(store).iterdir())
+    print(f"{store}: {len(packed)} images, x{packed.scale}, {size/1e6:.0f} MB")
 
-# %% ../nbs/50_cli.ipynb #5192ae5a
+# %% ../nbs/50_cli.ipynb #adee0df3
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="srgan-original, srgan-paper, srgan-demo, esrgan-original, esrgan-paper, esrgan-demo.")],
-    data: Annotated[str, typer.Option(metavar="NAME|STORE|HR_DIR", help="What to train on: a data set's name, a packed store, or a folder of HR images.")],
-    val: Annotated[Optional[str], typer.Option(metavar="NAME|HR_DIR", help="Photos to measure on while training.")] = None,
-    run: Annotated[Optional[Path], typer.Option(help="Folder for logs, checkpoints and weights; runs/RECIPE when left out.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the run's folder.")] = False,
-    settings: Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe: batch=8, stage2.iterations=1000, precision=fp32, features.backbone=vgg16-hed. May be repeated.")] = None,
-    max_minutes: Annotated[Optional[float], typer.Option(min=0, help="Stop after so many minutes, with a checkpoint and usable weights.")] = None,
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="srgan-original, srgan-paper, srgan-demo, "
+        "esrgan-original, esrgan-paper, esrgan-demo.")],
+    data: Annotated[str, typer.Option(metavar="NAME|STORE|HR_DIR", help="What to train on: a data set's name, "
+        "a packed store, or a folder of HR images.")],
+    val: Annotated[Optional[str], typer.Option(metavar="NAME|HR_DIR", help="Photos to measure on "
+        "while training.")] = None,
+    run: Annotated[Optional[Path], typer.Option(help="Folder for logs, checkpoints and weights; "
+        "runs/RECIPE when left out.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint "
+        "in the run's folder.")] = False,
+    settings: Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Change a value of "
+        "the recipe: batch=8, stage2.iterations=1000, precision=fp32, features.backbone=vgg16-hed. "
+        "May be repeated.")] = None,
+    max_minutes: Annotated[Optional[float], typer.Option(min=0, help="Stop after so many minutes, "
+        "with a checkpoint and usable weights.")] = None,
     root: Root = None,
 ):
     "Train a recipe's two stages. Ctrl-C stops it with a checkpoint; --resume goes on, to the same bits."
@@ -75,39 +90,47 @@ def train(
     run = run or Path("runs")/recipe
     photos = [images.read_rgb(path) for path in datasets.hr_images(val, root)[:10]] if val else []
     store = datasets.open_store(data, chosen.scale, root)
-    for name, path in training.train(chosen, store, run, training.validation_pairs(photos, chosen.scale), resume, max_minutes).items(): print(f"{name}: {path}")
+    pairs = training.validation_pairs(photos, chosen.scale)
+    written = training.train(chosen, store, run, pairs, resume, max_minutes)
+    for name, path in written.items(): print(f"{name}: {path}")
 
-# %% ../nbs/50_cli.ipynb #2faa2270
+# %% ../nbs/50_cli.ipynb #ff7dbd15
 @app.command()
 def evaluate(
-    names: Annotated[list[str], typer.Argument(metavar="WEIGHTS...", help="Names (see `weights list`), files, or `bicubic`.")],
-    hr: Annotated[list[str], typer.Option(metavar="NAME|DIR", help="HR images: a data set's name or a folder. May be repeated.")],
-    lr: Annotated[Optional[list[str]], typer.Option(metavar="DIR", help="LR images of the same names, one for each --hr; "
-        "made by imresize when left out.")] = None,
+    names: Annotated[list[str], typer.Argument(metavar="WEIGHTS...", help="Names (see `weights list`), "
+        "files, or `bicubic`.")],
+    hr: Annotated[list[str], typer.Option(metavar="NAME|DIR", help="HR images: a data set's name or a folder. "
+        "May be repeated.")],
+    lr: Annotated[Optional[list[str]], typer.Option(metavar="DIR", help="LR images of the same names, "
+        "one for each --hr; made by imresize when left out.")] = None,
     scale: Scale = 4,
     csv: Annotated[Optional[Path], typer.Option(help="A row per image and weights goes here; "
         "rows that are there already are not computed again.")] = None,
     save: Annotated[Optional[Path], typer.Option(help="Keep the SR images in this folder.")] = None,
-    against: Annotated[Optional[str], typer.Option(metavar="WEIGHTS", help="Also print the mean difference of all others "
-        "to these weights, image by image.")] = None,
+    against: Annotated[Optional[str], typer.Option(metavar="WEIGHTS", help="Also print the mean difference "
+        "of all others to these weights, image by image.")] = None,
     precision: PrecisionOption = Precision.auto,
     root: Root = None,
 ):
-    "PSNR, SSIM and LR consistency of weights on data sets: means with 95 % intervals, and the protocol of each figure."
+    "PSNR, SSIM and LR consistency of weights on data sets: means with 95 % intervals, and each figure's protocol."
     from srgan_study import evaluation
-    rows = evaluation.evaluate(names, hr, lr=lr or None, scale=scale, csv=csv, save=save, precision=precision.value, root=root)
+    rows = evaluation.evaluate(names, hr, lr=lr or None, scale=scale, csv=csv, save=save,
+                               precision=precision.value, root=root)
     if len(rows): print(evaluation.readable(evaluation.summary(rows)).to_string(index=False))
     for name in rows.weights.unique() if against else ():
-        if name != against: print(f"\n{name} minus {against}:\n{evaluation.compare(rows, name, against).to_string(index=False)}")
+        if name != against:
+            differences = evaluation.compare(rows, name, against)
+            print(f"\n{name} minus {against}:\n{differences.to_string(index=False)}")
     evaluation.raise_failures(rows)
 
-# %% ../nbs/50_cli.ipynb #7eeee515
+# %% ../nbs/50_cli.ipynb #5cee1bdb
 @app.command()
 def upscale(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images or folders of images.")],
     out: Annotated[Path, typer.Option(metavar="FILE|DIR", help="Where to: a file for one image, else a folder.")],
     weights: Annotated[str, typer.Option(metavar="NAME|FILE", help="See `weights list`.")] = "esrgan",
-    tile: Annotated[Optional[int], typer.Option(min=16, help="LR pixels of a tile's side; the whole image at once when left out and small enough.")] = None,
+    tile: Annotated[Optional[int], typer.Option(min=16, help="LR pixels of a tile's side; "
+        "the whole image at once when left out and small enough.")] = None,
     precision: PrecisionOption = Precision.auto,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
 ):
@@ -115,7 +138,7 @@ def upscale(
     from srgan_study import upscaling
     upscaling.upscale_files(inputs, out, weights, tile=tile, precision=precision.value, force=force)
 
-# %% ../nbs/50_cli.ipynb #5f1bed0a
+# %% ../nbs/50_cli.ipynb #6cc99a7e
 @weights.command("list")
 def weights_list():
     "The weights that go by name, and whether they are here."
@@ -124,7 +147,8 @@ def weights_list():
 
 @weights.command("import")
 def weights_import(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint of ESRGAN, BasicSR or Real-ESRGAN, or of this project.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint of ESRGAN, BasicSR or Real-ESRGAN, "
+        "or of this project.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The safetensors file to write.")],
 ):
     "Bring in somebody else's checkpoint; what network it holds is worked out from its tensors."
@@ -136,7 +160,8 @@ def weights_import(
 def weights_export(
     name: Annotated[str, typer.Argument(metavar="NAME|FILE")],
     out: Annotated[Path, typer.Argument(metavar="OUT")],
-    format: Annotated[Format, typer.Option(help="pth is what BasicSR and spandrel load; onnx takes images of any size.")] = Format.safetensors,
+    format: Annotated[Format, typer.Option(help="pth is what BasicSR and spandrel load; "
+        "onnx takes images of any size.")] = Format.safetensors,
 ):
     "Write weights in another format."
     from srgan_study import weights
@@ -155,17 +180,24 @@ def weights_interpolate(
     weights.interpolate(a, b, out, alpha)
     print(out)
 
-# %% ../nbs/50_cli.ipynb #1b55ec3e
+# %% ../nbs/50_cli.ipynb #45bdcb95
+_WrongUse = typer.BadParameter.__base__.__base__ # click's ClickException, which typer keeps under different names
+
 def main():
-    "Run the command line; what a user can mend ends in one line and status 1, Ctrl-C in 130."
-    try: app(standalone_mode=True)
-    except KeyboardInterrupt: _leave("stopped by Ctrl-C; what was written before is whole", 130)
+    "Run the command line; what a user can mend ends in one line and status 1, wrong use in 2."
+    try: sys.exit(app(prog_name="srgan-study", standalone_mode=False))
+    except _WrongUse as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort): _leave("stopped by Ctrl-C; what was written before is whole")
     except Exception as error:
-        if "srgan_study.images" in sys.modules and isinstance(error, sys.modules["srgan_study.images"].StudyError): _leave(str(error), 1)
-        if isinstance(error, OSError) and error.errno == 28: _leave(f"{error.filename or 'disk'}: no space left; free some and run the command again", 1)
+        images = sys.modules.get("srgan_study.images")
+        if images and isinstance(error, images.StudyError): _leave(str(error))
+        if isinstance(error, OSError) and error.errno == 28:
+            _leave(f"{error.filename or 'disk'}: no space left; free some and run the command again")
         raise
 
-def _leave(line: str, status: int):
+def _leave(line: str):
     "Say one line on standard error, and go."
     print(f"srgan-study: {line}", file=sys.stderr)
-    sys.exit(status)
+    sys.exit(1)

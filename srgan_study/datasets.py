@@ -6,9 +6,10 @@
 __all__ = ['CATALOGUE', 'list_images', 'image_size', 'pair_images', 'RemoteFile', 'Dataset', 'data_root', 'data_list', 'get',
            'hr_images', 'lr_images', 'Store', 'pack', 'open_store']
 
-# %% ../nbs/01_datasets.ipynb #265395d0
-import concurrent.futures, contextlib, csv, datetime, email.utils, errno, hashlib, importlib.resources, importlib.util, json, multiprocessing.connection, os, re, shutil, signal
-import stat, sys, threading, time, urllib.parse, warnings, zipfile, zlib
+# %% ../nbs/01_datasets.ipynb #be87cf52
+import concurrent.futures, contextlib, csv, datetime, email.utils, errno, hashlib, importlib.resources, importlib.util
+import json, multiprocessing.connection, os, re, shutil, signal, stat, sys, threading, time, urllib.parse, warnings
+import zipfile, zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -24,28 +25,31 @@ from tqdm.auto import tqdm
 
 from .images import IMAGE_SUFFIXES, StudyError, explain_os_errors, imresize, read_rgb, whole_file
 
-# %% ../nbs/01_datasets.ipynb #2270fbf3
+# %% ../nbs/01_datasets.ipynb #f53de219
 def list_images(
     folder: str | os.PathLike, # looked through without its subfolders
 ) -> list[Path]:               # sorted by name, at least one
     "The images of a folder, by suffix; raises `StudyError` for a folder that is missing or has none."
     folder = Path(folder)
     if not folder.exists(): raise StudyError(f"{folder}: no such folder; check the path")
-    if not folder.is_dir(): raise StudyError(f"{folder}: is a file, not a folder of images; name the folder that it is in")
+    if not folder.is_dir():
+        raise StudyError(f"{folder}: is a file, not a folder of images; name the folder that it is in")
     try: inside = sorted(folder.iterdir())
     except OSError as e: raise StudyError(f"{folder}: can't be read ({e.strerror}); check its permissions") from None
     images = [p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()]
-    if not images: raise StudyError(f"{folder}: no images in it (looked for {' '.join(IMAGE_SUFFIXES)}); name the folder that holds them")
+    if not images:
+        raise StudyError(f"{folder}: no images in it (looked for {' '.join(IMAGE_SUFFIXES)}); "
+                         "name the folder that holds them")
     return images
 
-# %% ../nbs/01_datasets.ipynb #5a443dbc
+# %% ../nbs/01_datasets.ipynb #3a8b1495
 def image_size(
     path: str | os.PathLike, # an image
 ) -> tuple[int, int]:        # height, width, as `read_rgb` gives it (turned upright)
     "An image's size from its header, without decoding it; raises `StudyError` for what is no image."
     try:
         with Image.open(path) as picture:
-            turned = Image.Image.getexif(picture).get(0x0112, 1) >= 5 # PngImageFile.getexif would decode the whole picture
+            turned = Image.Image.getexif(picture).get(0x0112, 1) >= 5 # PngImageFile.getexif would decode all of it
             return picture.size if turned else picture.size[::-1]
     except Exception: return read_rgb(path).shape[:2] # which says what is wrong with it
 
@@ -63,21 +67,28 @@ def pair_images(
 ) -> list[tuple[Path, Path]]:               # (hr, lr), in the order of `hr`
     """Pair HR and LR images by file name without suffix, where LR's may end in "x4" (the scale).
 
-    With `check_sizes` an LR image must have HR's size divided by `scale`, rounded down (HR cropped first, as the benchmarks do) or
-    up (as MATLAB does, and DIV2K's x8); the surplus of either is at the right and bottom. Raises `StudyError` naming the files at fault."""
+    With `check_sizes` an LR image must have HR's size divided by `scale`, rounded down (HR cropped first, as the
+    benchmarks do) or up (as MATLAB does, and DIV2K's x8); the surplus of either is at the right and bottom. Raises
+    `StudyError` naming the files at fault."""
     large, small = _as_list(hr), _as_list(lr)
     by_stem = {}
     for path in small:
-        for stem in {path.stem, path.stem.removesuffix(f"x{scale}"), path.stem.removesuffix(f"X{scale}")}: by_stem.setdefault(stem, []).append(path)
+        for stem in {path.stem, path.stem.removesuffix(f"x{scale}"), path.stem.removesuffix(f"X{scale}")}:
+            by_stem.setdefault(stem, []).append(path)
     pairs, used = [], set()
     for path in large:
         found = [p for p in by_stem.get(path.stem, ()) if p.stem == path.stem] or by_stem.get(path.stem, ())
-        if not found: raise StudyError(f"{path}: no LR image for it in {small[0].parent}; expected {path.stem}.png or {path.stem}x{scale}.png there")
-        if len(found) > 1: raise StudyError(f"{path}: {len(found)} LR images could belong to it ({', '.join(p.name for p in found)}); keep one")
+        if not found:
+            raise StudyError(f"{path}: no LR image for it in {small[0].parent}; "
+                             f"expected {path.stem}.png or {path.stem}x{scale}.png there")
+        if len(found) > 1:
+            raise StudyError(f"{path}: {len(found)} LR images could belong to it "
+                             f"({', '.join(p.name for p in found)}); keep one")
         if found[0] in used: raise StudyError(f"{found[0]}: belongs to two HR images, one of them {path}; keep one")
         used.add(found[0])
         pairs.append((path, found[0]))
-    if unused := [p for p in small if p not in used]: raise StudyError(f"{unused[0]}: no HR image for it in {large[0].parent}; remove it, or add what is missing")
+    if unused := [p for p in small if p not in used]:
+        raise StudyError(f"{unused[0]}: no HR image for it in {large[0].parent}; remove it, or add what is missing")
     if check_sizes:
         for pair in pairs: _check_pair(*pair, scale, image_size(pair[0]), image_size(pair[1]))
     return pairs
@@ -87,9 +98,10 @@ def _check_pair(hr: Path, lr: Path, scale: int, hr_size: tuple, lr_size: tuple) 
     expected = hr_size[0]//scale, hr_size[1]//scale
     if any(low not in (size//scale, -(-size//scale)) for low, size in zip(lr_size, hr_size)):
         raise StudyError(f"{lr}: {lr_size[1]} x {lr_size[0]} pixels, but {hr.name} has {hr_size[1]} x {hr_size[0]}, "
-                         f"so at scale {scale} it must be {expected[1]} x {expected[0]}; check the folder and the scale")
+                         f"so at scale {scale} it must be {expected[1]} x {expected[0]}; "
+                         "check the folder and the scale")
 
-# %% ../nbs/01_datasets.ipynb #6024f097
+# %% ../nbs/01_datasets.ipynb #5b65cdb9
 _EMBEDDED = { # name: (package, path in it, SHA-256)
     "embedded-train": [
         ("skimage", "data/astronaut.png", "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5"),
@@ -101,21 +113,25 @@ _EMBEDDED = { # name: (package, path in it, SHA-256)
     "embedded-valid": [
         ("skimage", "data/chelsea.png", "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb"),
         ("skimage", "data/coffee.png", "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7"),
-        ("sklearn", "datasets/images/flower.jpg", "a77f6ec41e353afdf8bdff2ea981b2955535d8d83294f8cfa49cf4e423dd5638")]}
+        ("sklearn", "datasets/images/flower.jpg",
+         "a77f6ec41e353afdf8bdff2ea981b2955535d8d83294f8cfa49cf4e423dd5638")]}
 
 def _embedded(name: str) -> list[Path]:
     "The photos of an embedded set, looked up without importing the packages that carry them."
     remedies, paths = {"skimage": "pip install scikit-image", "sklearn": "pip install scikit-learn"}, []
     for package, inside, sha256 in _EMBEDDED[name]:
         spec = importlib.util.find_spec(package)
-        if spec is None: raise StudyError(f"{name}: needs {Path(inside).name}, which comes with another package; {remedies[package]}")
+        if spec is None:
+            raise StudyError(f"{name}: needs {Path(inside).name}, which comes with another package; "
+                             f"{remedies[package]}")
         path = Path(spec.origin).parent/inside
         if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-            raise StudyError(f"{path}: missing or not the photo that {name} means; {remedies[package]} again (--force-reinstall)")
+            raise StudyError(f"{path}: missing or not the photo that {name} means; "
+                             f"{remedies[package]} again (--force-reinstall)")
         paths.append(path)
     return paths
 
-# %% ../nbs/01_datasets.ipynb #ddfa29d8
+# %% ../nbs/01_datasets.ipynb #1b9e10fd
 @dataclass(frozen=True)
 class RemoteFile:
     "A file that can be downloaded."
@@ -141,20 +157,24 @@ class Dataset:
 
 def _read_catalogue() -> dict[str, Dataset]:
     "The catalogue from catalogue.csv, which ships with the package."
-    div2k, research = "http://data.vision.ee.ethz.ch/cvl/DIV2K/", "research and education, not commercial"
-    selfexsr = "https://raw.githubusercontent.com/jbhuang0604/SelfExSR/8f6dd8c1d20cb7e8792a7177b4f6fd677633f598/data/"
-    bsds = "https://raw.githubusercontent.com/BIDS/BSDS500/a04b7c6c3a9f0ace74bf205c72a43d32e1c72722/BSDS500/data/images/"
+    github, div2k = "https://raw.githubusercontent.com/", "http://data.vision.ee.ethz.ch/cvl/DIV2K/"
+    selfexsr = github + "jbhuang0604/SelfExSR/8f6dd8c1d20cb7e8792a7177b4f6fd677633f598/data/"
+    bsds = github + "BIDS/BSDS500/a04b7c6c3a9f0ace74bf205c72a43d32e1c72722/BSDS500/data/images/"
+    research, unstated = "research and education, not commercial", "not stated; used for research"
     table = [("div2k-train", "DIV2K, training: 2K photos; LR x2 x3 x4 x8", 800, "academic research only", div2k),
              ("div2k-valid", "DIV2K, validation: 2K photos; LR x2 x3 x4 x8", 100, "academic research only", div2k),
-             ("set5", "five small pictures everybody measures; LR x2 x3 x4", 5, "not stated; used for research", selfexsr),
-             ("set14", "fourteen more; LR x2 x3 x4", 14, "not stated; used for research", selfexsr),
+             ("set5", "five small pictures everybody measures; LR x2 x3 x4", 5, unstated, selfexsr),
+             ("set14", "fourteen more; LR x2 x3 x4", 14, unstated, selfexsr),
              ("bsd100", "100 photos (the val part of BSDS500); LR x2 x3 x4", 100, research, selfexsr),
              ("urban100", "100 city views; LR x4", 100, "Creative Commons, by photo (Flickr)", selfexsr),
-             ("bsds500", "Berkeley photos, JPEG; holds BSD100's, so don't measure there what learned here", 500, research, bsds),
+             ("bsds500", "Berkeley photos, JPEG; holds BSD100's, so don't measure there what learned here",
+              500, research, bsds),
              ("bsds400", "its train and test parts: without BSD100's photos", 400, research, bsds)]
     files = {}
     with (importlib.resources.files("srgan_study")/"catalogue.csv").open(newline="", encoding="utf-8") as rows:
-        for row in csv.DictReader(rows): files.setdefault(row["dataset"], []).append(RemoteFile(row["local"], row["remote"], int(row["bytes"]), row["sha256"]))
+        for row in csv.DictReader(rows):
+            file = RemoteFile(row["local"], row["remote"], int(row["bytes"]), row["sha256"])
+            files.setdefault(row["dataset"], []).append(file)
     files["bsds400"] = [f for f in files["bsds500"] if not f.remote.startswith("val/")]
     return {row[0]: Dataset(*row, tuple(files[row[0]])) for row in table}
 
@@ -167,7 +187,7 @@ def data_root(
     "Where data sets live: `root`, else the environment variable SRGAN_STUDY_DATA, else the user's cache folder."
     return Path(root or os.environ.get("SRGAN_STUDY_DATA") or pooch.os_cache("srgan_study")).expanduser()
 
-# %% ../nbs/01_datasets.ipynb #326fc542
+# %% ../nbs/01_datasets.ipynb #3c1292a0
 _LISTING = ".contents.json"
 
 def _unpacked(folder: Path, file: RemoteFile) -> dict[str, int] | None:
@@ -188,20 +208,23 @@ def _is_here(file: RemoteFile, place: Path) -> bool:
 
 def data_list(
     root: str | os.PathLike | None = None, # see `data_root`
-) -> pd.DataFrame:                         # name, what, images, MB (to download), licence, here ("yes", "no", "in part")
+) -> pd.DataFrame:                         # name, what, images, MB (to get), licence, here ("yes", "no", "in part")
     "The data sets that can be asked for by name."
-    what = {"embedded-train": "photos in scikit-image's and scikit-learn's packages", "embedded-valid": "three more, to measure on"}
+    what = {"embedded-train": "photos in scikit-image's and scikit-learn's packages",
+            "embedded-valid": "three more, to measure on"}
     rows = []
     for name, photos in _EMBEDDED.items():
         here = all(importlib.util.find_spec(package) for package, _, _ in photos)
-        rows.append(dict(name=name, what=what[name], images=len(photos), MB=0, licence="public domain, CC0, CC BY (see the packages)", here="yes" if here else "no"))
+        rows.append(dict(name=name, what=what[name], images=len(photos), MB=0,
+                         licence="public domain, CC0, CC BY (see the packages)", here="yes" if here else "no"))
     for name, dataset in CATALOGUE.items():
         here = [_is_here(f, data_root(root)/name) for f in dataset.files]
-        rows.append(dict(name=name, what=dataset.what, images=dataset.images, MB=round(sum(f.bytes for f in dataset.files)/1e6),
-                         licence=dataset.licence, here="yes" if all(here) else "in part" if any(here) else "no"))
+        rows.append(dict(name=name, what=dataset.what, images=dataset.images,
+                         MB=round(sum(f.bytes for f in dataset.files)/1e6), licence=dataset.licence,
+                         here="yes" if all(here) else "in part" if any(here) else "no"))
     return pd.DataFrame(rows)
 
-# %% ../nbs/01_datasets.ipynb #d8f8bd14
+# %% ../nbs/01_datasets.ipynb #60f789fd
 _PAUSE = 1.0  # seconds before the second attempt; doubles from there
 _LONGEST_PAUSE = 60.0
 _ATTEMPTS = 6 # in a row without a new byte
@@ -218,10 +241,11 @@ def _asked_pause(answer: requests.Response) -> float:
     asked = answer.headers.get("Retry-After", "")
     with contextlib.suppress(ValueError): return max(0.0, float(asked))
     with contextlib.suppress(ValueError, TypeError):
-        return max(0.0, (email.utils.parsedate_to_datetime(asked) - datetime.datetime.now(datetime.timezone.utc)).total_seconds())
+        then, now = email.utils.parsedate_to_datetime(asked), datetime.datetime.now(datetime.timezone.utc)
+        return max(0.0, (then - now).total_seconds())
     return 0.0
 
-# %% ../nbs/01_datasets.ipynb #1f0ad94e
+# %% ../nbs/01_datasets.ipynb #19bc6abf
 def _attempt(
     url: str,
     part: Path,                       # what has arrived; appended to
@@ -243,37 +267,48 @@ def _attempt(
                     if stop.is_set(): raise _Stopped
                     new = chunk[skip:] # what a server that ignores Range sends again
                     skip = max(0, skip - len(chunk))
-                    if file.tell() + len(new) > size: raise StudyError(f"{url}: longer than the {size} bytes of the catalogue, so it is another file; try another --mirror")
+                    if file.tell() + len(new) > size:
+                        raise StudyError(f"{url}: longer than the {size} bytes of the catalogue, "
+                                         "so it is another file; try another --mirror")
                     file.write(new)
                     file.flush()
                     arrived(len(new))
-    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema): raise StudyError(f"{url}: not an address that can be asked; check --mirror") from None
+    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):
+        raise StudyError(f"{url}: not an address that can be asked; check --mirror") from None
     except requests.RequestException as e: raise _TryAgain(f"no connection ({type(e).__name__})") from e
     if (have := part.stat().st_size) < size: raise _TryAgain(f"the connection ended after {have} of {size} bytes")
 
 def _begins_at(answer: requests.Response, url: str, have: int, size: int) -> int:
     "Check the head of an answer; the position in the file at which its body begins."
     code = answer.status_code
-    if code in (408, 425, 429, 500, 502, 503, 504): raise _TryAgain(f"the server answers {code} ({answer.reason})", _asked_pause(answer))
+    if code in (408, 425, 429, 500, 502, 503, 504):
+        raise _TryAgain(f"the server answers {code} ({answer.reason})", _asked_pause(answer))
     begin, whole = 0, answer.headers.get("Content-Length")
     if code == 206:
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
         begin, whole = (int(found[1]), found[2]) if found else (have, None)
-        if begin > have: raise StudyError(f"{url}: the server answers with another range than it was asked for; try another --mirror")
-    elif code != 200: raise StudyError(f"{url}: the server answers {code} ({answer.reason}); check the address, or try another --mirror")
+        if begin > have:
+            raise StudyError(f"{url}: the server answers with another range than it was asked for; "
+                             "try another --mirror")
+    elif code != 200:
+        raise StudyError(f"{url}: the server answers {code} ({answer.reason}); "
+                         "check the address, or try another --mirror")
     if whole and whole != "*" and int(whole) != size and "Content-Encoding" not in answer.headers:
-        raise StudyError(f"{url}: has {whole} bytes instead of the catalogue's {size}, so it is another file; try another --mirror")
+        raise StudyError(f"{url}: has {whole} bytes instead of the catalogue's {size}, so it is another file; "
+                         "try another --mirror")
     return begin
 
 def _chunks(answer: requests.Response) -> Iterator[bytes]:
     "The body as it arrives; a broken connection is `_TryAgain`, lest its `OSError` be taken for a full disk's."
     while True:
-        try: piece = answer.raw.read1(1 << 18, decode_content=True) # not `read`, which loses what it has when the connection breaks
-        except (urllib3.exceptions.HTTPError, OSError) as e: raise _TryAgain("the connection broke, or the server fell silent") from e
+        # not `read`, which loses what it has when the connection breaks
+        try: piece = answer.raw.read1(1 << 18, decode_content=True)
+        except (urllib3.exceptions.HTTPError, OSError) as e:
+            raise _TryAgain("the connection broke, or the server fell silent") from e
         if not piece: return
         yield piece
 
-# %% ../nbs/01_datasets.ipynb #69e25dd0
+# %% ../nbs/01_datasets.ipynb #6e37a9f6
 def _download(url: str, target: Path, file: RemoteFile, session: requests.Session, timeout: float,
               arrived: Callable[[int], None], say: Callable[[str], None], stop: threading.Event) -> None:
     "Fetch one file to `target`, which appears only when its size and SHA-256 are right."
@@ -289,11 +324,15 @@ def _download(url: str, target: Path, file: RemoteFile, session: requests.Sessio
             part.unlink()
             arrived(-file.bytes)
             damaged += 1
-            if damaged == 2: raise StudyError(f"{url}: twice not the file of the catalogue (its SHA-256 differs); try another --mirror")
+            if damaged == 2:
+                raise StudyError(f"{url}: twice not the file of the catalogue (its SHA-256 differs); "
+                                 "try another --mirror")
         except _TryAgain as e:
             have = part.stat().st_size if part.exists() else 0
             failures, before = 1 if have > before else failures + 1, have
-            if failures == _ATTEMPTS: raise StudyError(f"{url}: {e}, {failures} times in a row; what has arrived is kept, run it again later or try another --mirror") from None
+            if failures == _ATTEMPTS:
+                raise StudyError(f"{url}: {e}, {failures} times in a row; "
+                                 "what has arrived is kept, run it again later or try another --mirror") from None
             pause = max(e.pause, min(_LONGEST_PAUSE, _PAUSE*2**(failures - 1)))
             say(f"{target.name}: {e}, again in {pause:.0f} s")
             if stop.wait(pause): raise _Stopped from None
@@ -313,45 +352,54 @@ def _flush(path: Path) -> None:
     "Wait until a file is on the disk."
     with open(path, "r+b") as file: os.fsync(file.fileno())
 
-# %% ../nbs/01_datasets.ipynb #e62b143e
+# %% ../nbs/01_datasets.ipynb #61cf74ab
 def _unpack(archive: Path, folder: Path, sha256: str) -> None:
-    "Unpack the images of a zip archive into `folder`, whole or not at all; raises `StudyError` for a damaged or hostile one."
+    "Unpack a zip archive's images into `folder`, whole or not at all; `StudyError` for a damaged or hostile one."
     beside = folder.with_name(f".{folder.name}.part")
     try:
         with zipfile.ZipFile(archive) as opened:
             members = _members(opened, archive)
             free, needed = shutil.disk_usage(archive.parent).free, sum(m.file_size for m in members.values())
-            if needed > free: raise StudyError(f"{folder}: unpacking takes {needed/1e9:.1f} GB, and {free/1e9:.1f} GB are free; free some space or choose another --root")
+            if needed > free:
+                raise StudyError(f"{folder}: unpacking takes {needed/1e9:.1f} GB, and {free/1e9:.1f} GB are free; "
+                                 "free some space or choose another --root")
             with explain_os_errors(folder):
                 shutil.rmtree(beside, ignore_errors=True)
                 beside.mkdir(parents=True)
                 for name, member in members.items():
-                    with opened.open(member) as packed, open(beside/name, "wb") as file: shutil.copyfileobj(packed, file, 1 << 20)
-                (beside/_LISTING).write_text(json.dumps(dict(sha256=sha256, files={name: m.file_size for name, m in members.items()})), encoding="utf-8")
+                    with opened.open(member) as packed, open(beside/name, "wb") as file:
+                        shutil.copyfileobj(packed, file, 1 << 20)
+                listing = dict(sha256=sha256, files={name: m.file_size for name, m in members.items()})
+                (beside/_LISTING).write_text(json.dumps(listing), encoding="utf-8")
                 if folder.exists(): shutil.rmtree(folder) # an earlier one, of which files are missing
                 os.rename(beside, folder)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as e: raise StudyError(f"{archive}: a damaged archive ({e}); remove it and get it again") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as e:
+        raise StudyError(f"{archive}: a damaged archive ({e}); remove it and get it again") from None
 
 def _members(opened: zipfile.ZipFile, archive: Path) -> dict[str, zipfile.ZipInfo]:
     "The images of an archive by their bare names, if all of it is harmless."
     members, total = {}, 0
     for info in opened.infolist():
         path = PurePosixPath(info.filename.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or ":" in info.filename: raise StudyError(f"{archive}: holds a path that leads outside ({info.filename}); don't use this archive")
-        if stat.S_ISLNK(info.external_attr >> 16): raise StudyError(f"{archive}: holds a link ({info.filename}); don't use this archive")
+        if path.is_absolute() or ".." in path.parts or ":" in info.filename:
+            raise StudyError(f"{archive}: holds a path that leads outside ({info.filename}); don't use this archive")
+        if stat.S_ISLNK(info.external_attr >> 16):
+            raise StudyError(f"{archive}: holds a link ({info.filename}); don't use this archive")
         total += info.file_size
         if info.is_dir() or path.name.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES: continue
         if path.name in members: raise StudyError(f"{archive}: holds {path.name} twice; don't use this archive")
         members[path.name] = info
-    if total > max(10*archive.stat().st_size, 64_000_000): raise StudyError(f"{archive}: would unpack to {total/1e9:.1f} GB, far more than it weighs; don't use this archive")
+    if total > max(10*archive.stat().st_size, 64_000_000):
+        raise StudyError(f"{archive}: would unpack to {total/1e9:.1f} GB, far more than it weighs; "
+                         "don't use this archive")
     if not members: raise StudyError(f"{archive}: no images in it; don't use this archive")
     return members
 
-# %% ../nbs/01_datasets.ipynb #3861fd1d
+# %% ../nbs/01_datasets.ipynb #117998c6
 def get(
     name: str,                             # of a data set in `CATALOGUE`
     root: str | os.PathLike | None = None, # see `data_root`
-    mirror: str | None = None,             # replaces the host: "https://mirror.org/path" + the path of the original address
+    mirror: str | None = None,             # replaces the host: "https://mirror.org/path" + the original's path
     progress: bool = True,                 # show a bar with the time left, on standard error
     scales: Sequence[int] | None = None,   # only what these scales need; None: all that there is
     jobs: int = 8,                         # files at a time
@@ -359,16 +407,20 @@ def get(
 ) -> Path:                                 # the data set's folder
     """Download, verify and unpack a data set; called again after any interruption, it goes on where it stopped.
 
-    Raises `StudyError` for an unknown name, a server that can't or won't deliver, a file that isn't the catalogue's, and a full disk."""
+    Raises `StudyError` for an unknown name, a server that can't or won't deliver, a file that isn't the catalogue's,
+    and a full disk."""
     if name in _EMBEDDED: return _embedded(name)[0].parent
-    if name not in CATALOGUE: raise StudyError(f"{name}: no such data set; known names: {', '.join([*_EMBEDDED, *CATALOGUE])}")
-    if mirror and not mirror.startswith(("http://", "https://")): raise StudyError(f"{mirror}: a mirror is an address that begins with http:// or https://")
+    if name not in CATALOGUE:
+        raise StudyError(f"{name}: no such data set; known names: {', '.join([*_EMBEDDED, *CATALOGUE])}")
+    if mirror and not mirror.startswith(("http://", "https://")):
+        raise StudyError(f"{mirror}: a mirror is an address that begins with http:// or https://")
     dataset, place = CATALOGUE[name], data_root(root)/name
     wanted = {folder for scale in scales or () for folder in dataset.folders(scale)}
     files = [f for f in dataset.files if scales is None or f.local.split("/")[0] in wanted]
     if all(_is_here(f, place) for f in files): return place
     with _lock(place):
-        _get_all([f for f in files if not _is_here(f, place)], place, _address(dataset, mirror), progress, jobs, timeout)
+        missing = [f for f in files if not _is_here(f, place)]
+        _get_all(missing, place, _address(dataset, mirror), progress, jobs, timeout)
     return place
 
 def _address(dataset: Dataset, mirror: str | None) -> str:
@@ -385,15 +437,19 @@ def _get_all(files: list[RemoteFile], place: Path, address: str, progress: bool,
     arrived = lambda path: path.stat().st_size if path.exists() else 0
     have = sum(max(arrived(t), arrived(t.with_name(f".{t.name}.part"))) for t in targets.values())
     total, free = sum(f.bytes for f in files), shutil.disk_usage(place.parent).free
-    if total - have > free: raise StudyError(f"{place}: {(total - have)/1e9:.2f} GB are still to come, and {free/1e9:.2f} GB are free; free some space or choose another --root")
+    if total - have > free:
+        raise StudyError(f"{place}: {(total - have)/1e9:.2f} GB are still to come, and {free/1e9:.2f} GB are free; "
+                         "free some space or choose another --root")
     stop, session = threading.Event(), requests.Session()
     for scheme in ("http://", "https://"): session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=jobs))
-    with tqdm(total=total, initial=min(have, total), unit="B", unit_scale=True, unit_divisor=1000, desc=place.name, disable=not progress) as bar:
+    with tqdm(total=total, initial=min(have, total), unit="B", unit_scale=True, unit_divisor=1000,
+              desc=place.name, disable=not progress) as bar:
         def count(new, lock=threading.Lock()):
             with lock: bar.update(new)
         def one(file):
             target, url = targets[file], address + urllib.parse.quote(file.remote)
-            if not _has_size(target, file.bytes): _download(url, target, file, session, timeout, count, bar.set_postfix_str, stop)
+            if not _has_size(target, file.bytes):
+                _download(url, target, file, session, timeout, count, bar.set_postfix_str, stop)
             if file.local.endswith("/"):
                 _unpack(target, place/file.local, file.sha256)
                 target.unlink()
@@ -425,7 +481,7 @@ def _lock(
             with contextlib.suppress(OSError): os.unlink(lock.lock_file)
     finally: lock.release()
 
-# %% ../nbs/01_datasets.ipynb #c548af24
+# %% ../nbs/01_datasets.ipynb #6655fb55
 def hr_images(
     source: str | os.PathLike,             # a folder, or a data set's name
     root: str | os.PathLike | None = None, # where downloaded data sets are, see `data_root`
@@ -433,7 +489,9 @@ def hr_images(
 ) -> list[Path]:                           # sorted by name, at least one
     "The HR images of a folder or a data set; raises `StudyError` for one that is unknown or not (wholly) here."
     if str(source) in _EMBEDDED: return _embedded(str(source))
-    if str(source) in CATALOGUE: return _of_dataset(CATALOGUE[str(source)], CATALOGUE[str(source)].folders(scale)[0], root)
+    if str(source) in CATALOGUE:
+        dataset = CATALOGUE[str(source)]
+        return _of_dataset(dataset, dataset.folders(scale)[0], root)
     if Path(source).exists(): return list_images(source)
     raise StudyError(f"{source}: no such folder or data set; known names: {', '.join([*_EMBEDDED, *CATALOGUE])}")
 
@@ -441,7 +499,7 @@ def lr_images(
     source: str | os.PathLike,             # a folder, or a data set's name
     scale: int = 4,
     root: str | os.PathLike | None = None, # as for `hr_images`
-) -> list[Path] | None:                    # sorted by name; None where LR has to be made with `imresize`: folders, and sets that bring none
+) -> list[Path] | None:                    # sorted by name; None for folders and sets without LR (see `imresize`)
     "The LR images that a data set brings along; raises `StudyError` where they are not (wholly) here."
     folder = CATALOGUE[str(source)].folders(scale)[1] if str(source) in CATALOGUE else None
     return folder and _of_dataset(CATALOGUE[str(source)], folder, root)
@@ -450,11 +508,14 @@ def _of_dataset(dataset: Dataset, folder: str, root: str | os.PathLike | None) -
     "The images in one folder of a downloaded data set."
     files, place = [f for f in dataset.files if f.local.split("/")[0] == folder], data_root(root)/dataset.name
     missing = [f for f in files if not _is_here(f, place)]
-    if missing: raise StudyError(f"{place/folder}: {dataset.name} is not {'wholly ' if len(missing) < len(files) else ''}here; srgan-study data get {dataset.name}")
-    names = sorted(_unpacked(place/folder, files[0])) if files[0].local.endswith("/") else sorted(Path(f.local).name for f in files)
+    if missing:
+        raise StudyError(f"{place/folder}: {dataset.name} is not "
+                         f"{'wholly ' if len(missing) < len(files) else ''}here; srgan-study data get {dataset.name}")
+    if files[0].local.endswith("/"): names = sorted(_unpacked(place/folder, files[0]))
+    else: names = sorted(Path(f.local).name for f in files)
     return [place/folder/name for name in names]
 
-# %% ../nbs/01_datasets.ipynb #526e82b5
+# %% ../nbs/01_datasets.ipynb #aeaca6a8
 class Store:
     """The packed HR and LR images of a data set, as `pack` wrote them; safe to hand to worker processes.
 
@@ -463,12 +524,16 @@ class Store:
     def __init__(self, path: str | os.PathLike): # the store's folder
         self.path = Path(path)
         try: text = (self.path/"manifest.json").read_bytes()
-        except OSError: raise StudyError(f"{self.path}: not a store; make one with `srgan-study data pack HR_DIR {self.path}`") from None
+        except OSError:
+            raise StudyError(f"{self.path}: not a store; "
+                             f"make one with `srgan-study data pack HR_DIR {self.path}`") from None
         self.sha256 = hashlib.sha256(text).hexdigest()
         broken = StudyError(f"{self.path/'manifest.json'}: damaged; remove the store and pack it again")
         try: self.manifest = json.loads(text); version = self.manifest["version"]
         except (ValueError, KeyError, TypeError): raise broken from None
-        if version != self.VERSION: raise StudyError(f"{self.path}: a store of version {version}, this is for version {self.VERSION}; remove it and pack it again")
+        if version != self.VERSION:
+            raise StudyError(f"{self.path}: a store of version {version}, this is for version {self.VERSION}; "
+                             "remove it and pack it again")
         try:
             self.scale, images = self.manifest["scale"], self.manifest["images"]
             self.names = [image["name"] for image in images]
@@ -482,20 +547,25 @@ class Store:
         expected = sum(h*w*3 for h, w, _ in shapes)
         try: size = file.stat().st_size
         except OSError: size = "no"
-        if size != expected: raise StudyError(f"{file}: {size} bytes instead of {expected}, so it was cut short or mixed up; remove the store and pack it again")
+        if size != expected:
+            raise StudyError(f"{file}: {size} bytes instead of {expected}, so it was cut short or mixed up; "
+                             "remove the store and pack it again")
         pixels = np.memmap(file, np.uint8, "r").view(np.ndarray)
         return [pixels[image[f"{kind}_offset"]:][:h*w*3].reshape(h, w, 3) for image, (h, w, _) in zip(images, shapes)]
 
     def __len__(self): return len(self.names)
-    def hr(self, i: int) -> np.ndarray: "HR image `i`: read-only uint8 (H, W, 3), mapped, not copied."; return self._hr[i]
+    def hr(self, i: int) -> np.ndarray: "HR image `i`: uint8 (H, W, 3), read-only, not a copy."; return self._hr[i]
     def lr(self, i: int) -> np.ndarray: "LR image `i`: read-only uint8 (H/scale, W/scale, 3)."; return self._lr[i]
-    def __repr__(self): return f"Store({len(self)} images, scale {self.scale}, {sum(a.nbytes for a in self._hr)/1e6:.1f} MB of HR)"
+    def __repr__(self):
+        size = sum(a.nbytes for a in self._hr)/1e6
+        return f"Store({len(self)} images, scale {self.scale}, {size:.1f} MB of HR)"
     def __getstate__(self): return dict(path=self.path, sha256=self.sha256)
     def __setstate__(self, state):
         self.__init__(state["path"])
-        if self.sha256 != state["sha256"]: raise StudyError(f"{self.path}: another store than the one that was opened before; start again")
+        if self.sha256 != state["sha256"]:
+            raise StudyError(f"{self.path}: another store than the one that was opened before; start again")
 
-# %% ../nbs/01_datasets.ipynb #a6bbc671
+# %% ../nbs/01_datasets.ipynb #55fb8ed4
 def _plan(hr: list[Path], lr: list[Path] | None, scale: int) -> list[dict]:
     "What will stand where, from the images' headers."
     pairs = pair_images(hr, lr, scale) if lr is not None else [(path, None) for path in hr]
@@ -504,9 +574,11 @@ def _plan(hr: list[Path], lr: list[Path] | None, scale: int) -> list[dict]:
         size = image_size(hr_path)
         if lr_path: _check_pair(hr_path, lr_path, scale, size, image_size(lr_path))
         height, width = (n//scale*scale for n in size)
-        if not height or not width: raise StudyError(f"{hr_path}: {size[1]} x {size[0]} pixels, too small for scale {scale}; leave it out")
+        if not height or not width:
+            raise StudyError(f"{hr_path}: {size[1]} x {size[0]} pixels, too small for scale {scale}; leave it out")
         plan.append(dict(hr=str(hr_path), lr=lr_path and str(lr_path), height=height, width=width, source=list(size),
-                         stamp=[_stamp(p) for p in (hr_path, lr_path) if p], hr_offset=hr_offset, lr_offset=lr_offset))
+                         stamp=[_stamp(p) for p in (hr_path, lr_path) if p],
+                         hr_offset=hr_offset, lr_offset=lr_offset))
         hr_offset += height*width*3
         lr_offset += height*width*3//scale**2
     return plan
@@ -516,25 +588,28 @@ def _stamp(path: Path) -> list:
     stat = path.stat()
     return [path.name, stat.st_size, stat.st_mtime_ns]
 
-# %% ../nbs/01_datasets.ipynb #eed2b47b
+# %% ../nbs/01_datasets.ipynb #ad946a07
 def _pack_image(folder: Path, item: dict, scale: int) -> dict:
     "Decode one image into its places in `folder`, and return its entry for the manifest."
     hr = read_rgb(item["hr"])
-    if list(hr.shape[:2]) != item["source"]: raise StudyError(f"{item['hr']}: its header and its pixels disagree about the size; save it again")
+    if list(hr.shape[:2]) != item["source"]:
+        raise StudyError(f"{item['hr']}: its header and its pixels disagree about the size; save it again")
     hr = hr[:item["height"], :item["width"]]
     lr = read_rgb(item["lr"])[:len(hr)//scale, :hr.shape[1]//scale] if item["lr"] else imresize(hr, 1/scale)
-    entry = dict(name=Path(item["hr"]).name, height=item["height"], width=item["width"], source_height=item["source"][0], source_width=item["source"][1],
+    entry = dict(name=Path(item["hr"]).name, height=item["height"], width=item["width"],
+                 source_height=item["source"][0], source_width=item["source"][1],
                  hr_offset=item["hr_offset"], lr_offset=item["lr_offset"], source_sha256=_sha256_of_file(item["hr"]))
     if item["lr"]: entry |= dict(lr_name=Path(item["lr"]).name, lr_source_sha256=_sha256_of_file(item["lr"]))
     for kind, pixels in dict(hr=hr, lr=lr).items():
         pixels = np.ascontiguousarray(pixels)
         entry[f"{kind}_sha256"] = hashlib.sha256(pixels).hexdigest()
-        with open(folder/f"{kind}.bin", "r+b") as file: # not through a memory map, which a full disk would answer with a crash
+        # not through a memory map, which a full disk would answer with a crash
+        with open(folder/f"{kind}.bin", "r+b") as file:
             file.seek(item[f"{kind}_offset"])
             file.write(pixels)
     return entry
 
-# %% ../nbs/01_datasets.ipynb #4fb825cf
+# %% ../nbs/01_datasets.ipynb #f82a809e
 def _read_journal(path: Path) -> dict[str, dict]:
     "Entries of finished images by their plan; a last line that was cut short is no entry."
     entries = {}
@@ -547,20 +622,21 @@ def _read_journal(path: Path) -> dict[str, dict]:
 
 def _still_there(folder: Path, entry: dict, scale: int) -> bool:
     "Whether the pixels of a journal's entry stand where it says."
-    for kind, count in dict(hr=entry["height"]*entry["width"]*3, lr=entry["height"]*entry["width"]*3//scale**2).items():
+    size = entry["height"]*entry["width"]*3
+    for kind, count in dict(hr=size, lr=size//scale**2).items():
         with open(folder/f"{kind}.bin", "rb") as file:
             file.seek(entry[f"{kind}_offset"])
             if hashlib.sha256(file.read(count)).hexdigest() != entry[f"{kind}_sha256"]: return False
     return True
 
 def _pack_or_keep(folder: Path, item: dict, entry: dict | None, scale: int) -> dict:
-    "One image of the plan: kept if its `entry` is still true, packed otherwise; an error comes back as a value, to name them all."
+    "One image of the plan: kept if its `entry` still holds, else packed; errors are returned, to name them all."
     try:
         if entry and _still_there(folder, entry, scale): return entry
         return _pack_image(folder, item, scale)
     except StudyError as e: return dict(error=str(e))
 
-# %% ../nbs/01_datasets.ipynb #a7e2a4af
+# %% ../nbs/01_datasets.ipynb #0f33ab52
 def _worker_starts():
     "Leave Ctrl-C to the parent process, and end when it ends."
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -585,41 +661,48 @@ def _in_processes(workers: int, jobs: Sequence[tuple]) -> Iterator[tuple[int, di
         while True:
             while len(under_way) < 2*workers and (job := next(waiting, None)):
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", DeprecationWarning) # Python warns of forks beside threads; ours touch no thread's things
+                    # Python warns of forks beside threads; ours touch no thread's things
+                    warnings.simplefilter("ignore", DeprecationWarning)
                     under_way[pool.submit(_pack_or_keep, *job[1])] = job[0]
             if not under_way: return
-            for done in concurrent.futures.wait(under_way, return_when="FIRST_COMPLETED").done: yield under_way.pop(done), done.result()
+            for done in concurrent.futures.wait(under_way, return_when="FIRST_COMPLETED").done:
+                yield under_way.pop(done), done.result()
     except concurrent.futures.process.BrokenProcessPool:
-        raise StudyError("a packing process was killed, probably for want of memory; run it again with workers=1, what is done is kept") from None
+        raise StudyError("a packing process was killed, probably for want of memory; "
+                         "run it again with workers=1, what is done is kept") from None
     finally: pool.shutdown(wait=True, cancel_futures=True)
 
-# %% ../nbs/01_datasets.ipynb #2eed7980
+# %% ../nbs/01_datasets.ipynb #7ba3829a
 def pack(
     hr: str | os.PathLike | Sequence[Path],               # folder or list of HR images
     store: str | os.PathLike,                             # the folder to make
-    lr: str | os.PathLike | Sequence[Path] | None = None, # folder or list of LR images; None makes them with `imresize`
+    lr: str | os.PathLike | Sequence[Path] | None = None, # folder or list of LR images; None: made with `imresize`
     scale: int = 4,
     workers: int | None = None,                           # processes; None: one for each core, fewer for few images
     progress: bool = True,                                # show a bar on standard error
 ) -> Store:
     """Decode images once into a memory-mapped store; interrupted, it goes on where it stopped when called again.
 
-    A store that already holds the same images is opened as it is. Raises `StudyError` for images that can't be used (all of them
-    are named, and the others are kept for the next call), for a store that holds something else, and for a full disk."""
+    A store that already holds the same images is opened as it is. Raises `StudyError` for images that can't be used
+    (all of them are named, and the others are kept for the next call), for a store that holds something else, and
+    for a full disk."""
     if scale != int(scale) or scale < 1: raise StudyError(f"scale {scale}: must be a whole number, such as 4")
     hr, lr, store, scale = _as_list(hr), None if lr is None else _as_list(lr), Path(store), int(scale)
     plan = _plan(hr, lr, scale)
     if (store/"manifest.json").exists(): return _same_store(store, plan, scale)
     with _lock(store, tidy=True):
         if (store/"manifest.json").exists(): return _same_store(store, plan, scale)
-        if store.exists() and not (store.is_dir() and not any(store.iterdir())): raise StudyError(f"{store}: exists, and is not a store; choose another place")
+        if store.exists() and not (store.is_dir() and not any(store.iterdir())):
+            raise StudyError(f"{store}: exists, and is not a store; choose another place")
         part = store.with_name(f"{store.name}.part")
         with explain_os_errors(store):
             part.mkdir(exist_ok=True)
-            for kind, factor in dict(hr=1, lr=scale**2).items(): _allocate(part/f"{kind}.bin", sum(p["height"]*p["width"]*3 for p in plan)//factor)
+            size = sum(p["height"]*p["width"]*3 for p in plan)
+            for kind, factor in dict(hr=1, lr=scale**2).items(): _allocate(part/f"{kind}.bin", size//factor)
             entries = _pack_all(part, plan, scale, workers or max(1, min(_cores(), len(plan)//4)), progress)
+            manifest = dict(version=Store.VERSION, scale=scale, lr="given" if lr else "imresize", images=entries)
             with whole_file(part/"manifest.json", "w") as file:
-                json.dump(dict(version=Store.VERSION, scale=scale, lr="given" if lr else "imresize", images=entries), file, indent=1, ensure_ascii=False)
+                json.dump(manifest, file, indent=1, ensure_ascii=False)
             for kind in ("hr", "lr"): _flush(part/f"{kind}.bin")
             (part/"journal").unlink(missing_ok=True)
             os.rename(part, store)
@@ -629,7 +712,8 @@ def _pack_all(part: Path, plan: list[dict], scale: int, workers: int, progress: 
     "The manifest's entries for all of `plan`, in its order, each noted in the journal as soon as it is there."
     noted, entries, errors = _read_journal(part/"journal"), [None]*len(plan), []
     jobs = [(part, item, noted.get(json.dumps(item)), scale) for item in plan]
-    with open(part/"journal", "a", encoding="utf-8") as journal, tqdm(total=len(plan), unit="image", desc="packing", disable=not progress) as bar:
+    with (open(part/"journal", "a", encoding="utf-8") as journal,
+          tqdm(total=len(plan), unit="image", desc="packing", disable=not progress) as bar):
         journal.write("\n") # the last line may have been cut short
         for i, entry in _in_processes(workers, jobs):
             bar.update()
@@ -638,7 +722,9 @@ def _pack_all(part: Path, plan: list[dict], scale: int, workers: int, progress: 
             if entry != jobs[i][2]:
                 journal.write(json.dumps(dict(item=plan[i], entry=entry)) + "\n")
                 journal.flush()
-    if errors: raise StudyError(errors[0] if len(errors) == 1 else f"{len(errors)} images can't be used: " + "; ".join(sorted(errors)))
+    if errors:
+        raise StudyError(errors[0] if len(errors) == 1 else
+                         f"{len(errors)} images can't be used: " + "; ".join(sorted(errors)))
     return entries
 
 def _allocate(path: Path, size: int) -> None:
@@ -654,12 +740,13 @@ def _same_store(path: Path, plan: list[dict], scale: int) -> Store:
     "Open a store that exists if it holds what `plan` says, by the SHA-256 of the files."
     store = Store(path)
     key = lambda e: (e["name"], e["source_sha256"], e.get("lr_source_sha256"))
-    mine = [(Path(p["hr"]).name, _sha256_of_file(p["hr"]), p["lr"] and _sha256_of_file(p["lr"])) for p in plan] if len(plan) == len(store) else None
+    mine = [(Path(p["hr"]).name, _sha256_of_file(p["hr"]), p["lr"] and _sha256_of_file(p["lr"]))
+            for p in plan] if len(plan) == len(store) else None
     if store.scale != scale or mine != [key(e) for e in store.manifest["images"]]:
         raise StudyError(f"{path}: already holds other images or another scale; choose another place, or remove it")
     return store
 
-# %% ../nbs/01_datasets.ipynb #ed353074
+# %% ../nbs/01_datasets.ipynb #fa17e9a0
 def open_store(
     source: str | os.PathLike,             # a store, a data set's name, or a folder of HR images
     scale: int = 4,
@@ -669,9 +756,12 @@ def open_store(
     "Open a store, or pack a data set or a folder into the cache below the data root, once, and open that."
     if Path(source, "manifest.json").exists():
         store = Store(source)
-        if store.scale != scale: raise StudyError(f"{source}: packed for scale {store.scale}, not {scale}; pack the images again with --scale {scale}")
+        if store.scale != scale:
+            raise StudyError(f"{source}: packed for scale {store.scale}, not {scale}; "
+                             f"pack the images again with --scale {scale}")
         return store
     hr, lr = hr_images(source, root, scale), lr_images(source, scale, root)
-    key = hashlib.sha256(json.dumps([scale, [_stamp(p) for p in hr], lr and [_stamp(p) for p in lr]]).encode()).hexdigest()[:12]
+    stamps = [scale, [_stamp(p) for p in hr], lr and [_stamp(p) for p in lr]]
+    key = hashlib.sha256(json.dumps(stamps).encode()).hexdigest()[:12]
     cached = data_root(root)/"packed"/f"{Path(source).resolve().name}-x{scale}-{key}"
     return Store(cached) if (cached/"manifest.json").exists() else pack(hr, cached, lr, scale, progress=progress)

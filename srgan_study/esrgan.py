@@ -46,7 +46,7 @@ class RRDB(nn.Module):
 
     def forward(self, x): return x + 0.2*self.rdb3(self.rdb2(self.rdb1(x)))
 
-# %% ../nbs/11_esrgan.ipynb #7546da59
+# %% ../nbs/11_esrgan.ipynb #44047205
 class RRDBNet(nn.Module):
     """ESRGAN's generator (ESRGAN, fig. 3 and 4); trained on L1 alone it is the paper's PSNR-oriented RRDB.
 
@@ -64,7 +64,8 @@ class RRDBNet(nn.Module):
         self.conv_first = nn.Conv2d(3, channels, 3, padding=1)
         self.body = nn.Sequential(*[RRDB(channels, growth) for _ in range(blocks)])
         self.conv_body = nn.Conv2d(channels, channels, 3, padding=1)
-        for i in range(len(SCALES[scale])): setattr(self, f"conv_up{i + 1}", nn.Conv2d(channels, channels, 3, padding=1))
+        for i in range(len(SCALES[scale])):
+            setattr(self, f"conv_up{i + 1}", nn.Conv2d(channels, channels, 3, padding=1))
         self.conv_hr = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv_last = nn.Conv2d(channels, 3, 3, padding=1)
         self._init_weights()
@@ -78,14 +79,14 @@ class RRDBNet(nn.Module):
         return self.conv_last(F.leaky_relu(self.conv_hr(features), 0.2))
 
     def _init_weights(self):
-        "He's initialisation, a tenth of it in the dense blocks (ESRGAN, sec. 3.1: smaller initialisation)."
+        "A tenth of He's initialisation in the dense blocks (ESRGAN, sec. 3.1), torch's own elsewhere, as in the release."
         for name, module in self.named_modules():
-            if not isinstance(module, nn.Conv2d): continue
+            if ".rdb" not in name or not isinstance(module, nn.Conv2d): continue
             nn.init.kaiming_normal_(module.weight)
             nn.init.zeros_(module.bias)
-            if ".rdb" in name: module.weight.data *= 0.1
+            module.weight.data *= 0.1
 
-# %% ../nbs/11_esrgan.ipynb #4e7ce04f
+# %% ../nbs/11_esrgan.ipynb #72427d8d
 class Discriminator(nn.Module):
     """ESRGAN's discriminator (the authors' release, VGGStyleDiscriminator for 128 px): images (N, 3, H, W) in [0, 1],
     H and W at least 32, to logits (N, 1), high for real."""
@@ -98,8 +99,10 @@ class Discriminator(nn.Module):
         self.config = dict(patch=patch, channels=channels)
         layers, last = [], 3
         for i, width in enumerate(channels*n for n in (1, 2, 4, 8, 8)):
-            layers += [nn.Conv2d(last, width, 3, padding=1, bias=i == 0), *([nn.BatchNorm2d(width)] if i else []), nn.LeakyReLU(0.2),
-                       nn.Conv2d(width, width, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(width), nn.LeakyReLU(0.2)]
+            layers += [nn.Conv2d(last, width, 3, padding=1, bias=i == 0),
+                       *([nn.BatchNorm2d(width)] if i else []), nn.LeakyReLU(0.2),
+                       nn.Conv2d(width, width, 4, stride=2, padding=1, bias=False),
+                       nn.BatchNorm2d(width), nn.LeakyReLU(0.2)]
             last = width
         self.features = nn.Sequential(*layers)
         side = -(-patch//32)

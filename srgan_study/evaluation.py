@@ -23,19 +23,25 @@ from .metrics import Protocol, lr_consistency
 from .upscaling import upscale
 from .weights import choose_precision, load
 
-# %% ../nbs/41_evaluation.ipynb #1523239d
+# %% ../nbs/41_evaluation.ipynb #a05afe21
 def _read_pair(hr_path: Path, lr_path: Path | None, scale: int) -> tuple[np.ndarray, np.ndarray, bool]:
     "HR, LR, and whether HR was cropped; HR's sides are `scale` times LR's."
     whole = read_rgb(hr_path)
     height, width = (n//scale for n in whole.shape[:2])
-    if not height or not width: raise StudyError(f"{hr_path}: {whole.shape[1]} x {whole.shape[0]} pixels, too small for scale {scale}; leave it out")
+    if not height or not width:
+        raise StudyError(f"{hr_path}: {whole.shape[1]} x {whole.shape[0]} pixels, too small for scale {scale}; "
+                         "leave it out")
     hr = whole[:height*scale, :width*scale]
     lr = imresize(hr, 1/scale) if lr_path is None else read_rgb(lr_path)
     if lr.shape[:2] != (height, width):
-        raise StudyError(f"{lr_path}: {lr.shape[1]} x {lr.shape[0]} pixels, but {hr_path.name} has {whole.shape[1]} x {whole.shape[0]}, so at scale {scale} it must be {width} x {height}; check the folder and the scale")
+        raise StudyError(f"{lr_path}: {lr.shape[1]} x {lr.shape[0]} pixels, but {hr_path.name} has "
+                         f"{whole.shape[1]} x {whole.shape[0]}, so at scale {scale} it must be {width} x {height}; "
+                         "check the folder and the scale")
     return hr, lr, hr.shape != whole.shape
 
-def _partners(hr_paths: list[Path], lr: str | Path | None, scale: int) -> tuple[list[tuple[Path, Path | None]], list[str]]:
+def _partners(
+    hr_paths: list[Path], lr: str | Path | None, scale: int,
+) -> tuple[list[tuple[Path, Path | None]], list[str]]:
     "(HR, LR) for each HR image that has one, and a line for each image without a partner."
     if lr is None: return [(p, None) for p in hr_paths], []
     small, pairs, lines = list_images(lr), [], []
@@ -58,9 +64,10 @@ def dataset_name(
     parts = Path(source).resolve().parts[1:]
     return next((p for p in reversed(parts) if p.lower() not in _SAYS_NOTHING), parts[-1] if parts else str(source))
 
-# %% ../nbs/41_evaluation.ipynb #a29be4e7
+# %% ../nbs/41_evaluation.ipynb #26c6ffbb
 METRICS = ["psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y", "lr_psnr"]
-COLUMNS = ["dataset", "image", "weights", "scale", *METRICS, "protocol", "precision", "size", "weights_sha256", "pair_sha256"]
+COLUMNS = ["dataset", "image", "weights", "scale", *METRICS, "protocol", "precision", "size",
+           "weights_sha256", "pair_sha256"]
 _KEY, _STATE = ["dataset", "image", "weights", "scale", "protocol", "precision"], ["weights_sha256", "pair_sha256"]
 
 def _protocols(scale: int, lr: str | Path | None) -> tuple[Protocol, Protocol]:
@@ -68,7 +75,9 @@ def _protocols(scale: int, lr: str | Path | None) -> tuple[Protocol, Protocol]:
     source = "imresize" if lr is None else "files"
     return Protocol("rgb", crop=scale, lr_source=source), Protocol("y", crop=scale, lr_source=source)
 
-def _score(sr: np.ndarray, hr: np.ndarray, lr: np.ndarray, scale: int, rgb: Protocol, y: Protocol) -> dict[str, float]:
+def _score(
+    sr: np.ndarray, hr: np.ndarray, lr: np.ndarray, scale: int, rgb: Protocol, y: Protocol,
+) -> dict[str, float]:
     "The five figures, to six decimals, so that they are the same when they come back from a file."
     figures = rgb.psnr(sr, hr), rgb.ssim(sr, hr), y.psnr(sr, hr), y.ssim(sr, hr), lr_consistency(sr, lr, scale)
     return {name: round(float(value), 6) for name, value in zip(METRICS, figures)}
@@ -80,14 +89,16 @@ def _upscaled(model: nn.Module | None, lr: np.ndarray, scale: int, precision: st
 def _fingerprint(hr: np.ndarray, lr: np.ndarray) -> str:
     return hashlib.sha256(hr.tobytes() + lr.tobytes()).hexdigest()[:16]
 
-# %% ../nbs/41_evaluation.ipynb #68228e48
+# %% ../nbs/41_evaluation.ipynb #d7dd98a1
 _TEXT = [c for c in COLUMNS if c not in (*METRICS, "scale")]
 
 def _read_rows(csv: Path) -> pd.DataFrame:
     "The rows of an earlier evaluation; none where there is no file."
     if not csv.exists(): return pd.DataFrame(columns=COLUMNS)
-    try: rows = pd.read_csv(csv, dtype={c: str for c in _TEXT}, keep_default_na=False, na_values={c: [""] for c in METRICS})
-    except (ValueError, UnicodeError, OSError) as e: raise StudyError(f"{csv}: can't be read as a table ({str(e).splitlines()[0]}); name another file") from None
+    types, empty = {c: str for c in _TEXT}, {c: [""] for c in METRICS}
+    try: rows = pd.read_csv(csv, dtype=types, keep_default_na=False, na_values=empty)
+    except (ValueError, UnicodeError, OSError) as e:
+        raise StudyError(f"{csv}: can't be read as a table ({str(e).splitlines()[0]}); name another file") from None
     missing = [c for c in COLUMNS if c not in rows]
     if missing: raise StudyError(f"{csv}: not a table of evaluate (no column {missing[0]}); name another file")
     return rows.assign(**rows[METRICS].astype(float).round(6)) # pandas' fast parser is off in the last bit at times
@@ -95,7 +106,9 @@ def _read_rows(csv: Path) -> pd.DataFrame:
 def _write_rows(csv: Path, rows: pd.DataFrame) -> None:
     with whole_file(csv, "w") as file: rows.to_csv(file, index=False, lineterminator="\n")
 
-def _methods(weights: Sequence[str | Path], scale: int, precision: str) -> dict[str, tuple[nn.Module | None, str, str]]:
+def _methods(
+    weights: Sequence[str | Path], scale: int, precision: str,
+) -> dict[str, tuple[nn.Module | None, str, str]]:
     "Label: (network or None for bicubic, fingerprint, precision)."
     methods = {}
     for given in dict.fromkeys(map(str, weights)):
@@ -103,33 +116,45 @@ def _methods(weights: Sequence[str | Path], scale: int, precision: str) -> dict[
         label = Path(given).stem if model is not None else given
         if label in methods: label = f"{Path(given).resolve().parent.name}/{label}"
         if label in methods: raise StudyError(f"{given}: two of the weights would be called {label}; rename one")
-        methods[label] = (None, "", "") if model is None else (model, model.metadata["sha256"], choose_precision(precision, next(model.parameters()).device))
+        if model is None: methods[label] = (None, "", "")
+        else:
+            how = choose_precision(precision, next(model.parameters()).device)
+            methods[label] = (model, model.metadata["sha256"], how)
     return methods
 
-# %% ../nbs/41_evaluation.ipynb #1414ad4d
+# %% ../nbs/41_evaluation.ipynb #31e9c329
 def evaluate(
     weights: Sequence[str | Path],                  # names, files, or "bicubic"
     hr: str | Path | Sequence[str | Path],          # a folder or a data set's name, or several
-    lr: str | Path | Sequence[str | Path] | None = None, # folders of LR images, one for each of `hr`; None: made by imresize
+    lr: str | Path | Sequence[str | Path] | None = None, # LR folders, one for each of `hr`; None: made by imresize
     scale: int = 4,
-    csv: str | Path | None = None,                  # rows go here too; those that are there already are not computed again
+    csv: str | Path | None = None,                  # rows go here too; what is there already is not computed again
     save: str | Path | None = None,                 # keep the SR images in this folder, as DATASET/WEIGHTS/IMAGE.png
     precision: str = "auto",                        # "auto", "fp32", "bf16"
     root: str | Path | None = None,                 # where downloaded data sets are, see `datasets.data_root`
     progress: bool | None = None,                   # show a bar; None: on a terminal
-) -> pd.DataFrame:                                  # COLUMNS, a row for each image and weights; attrs["failures"] has a line for each image that failed
-    "Measure weights on images. Raises `StudyError` for what concerns all rows; what concerns one image costs its rows only."
+) -> pd.DataFrame:                                  # COLUMNS, a row for each image and weights; attrs["failures"]
+    """Measure weights on images.
+
+    Raises `StudyError` for what concerns all rows; what concerns one image costs its rows only, and
+    `attrs["failures"]` has a line for each image that failed."""
     sources = [hr] if isinstance(hr, (str, Path)) else list(hr)
     smalls = [lr]*len(sources) if lr is None else [lr] if isinstance(lr, (str, Path)) else list(lr)
-    if len(smalls) != len(sources): raise StudyError(f"{len(sources)} data sets but {len(smalls)} folders of LR images; name one for each")
+    if len(smalls) != len(sources):
+        raise StudyError(f"{len(sources)} data sets but {len(smalls)} folders of LR images; name one for each")
     known = _read_rows(Path(csv)) if csv else pd.DataFrame(columns=COLUMNS)
-    sets = [(dataset_name(s), small, *_partners(hr_images(s, root=root, scale=scale), small, scale)) for s, small in zip(sources, smalls)]
+    sets = [(dataset_name(s), small, *_partners(hr_images(s, root=root, scale=scale), small, scale))
+            for s, small in zip(sources, smalls)]
     names = [name for name, *_ in sets]
-    if len(set(names)) < len(names): raise StudyError(f"two data sets would both be called {max(names, key=names.count)}; rename a folder, or evaluate them into different tables")
+    if len(set(names)) < len(names):
+        raise StudyError(f"two data sets would both be called {max(names, key=names.count)}; "
+                         "rename a folder, or evaluate them into different tables")
     methods = _methods(weights, scale, precision)
     table = {tuple(row[c] for c in _KEY): row for row in known.to_dict("records")}
     rows, failures, written, fresh = [], [], time.monotonic(), False
-    with tqdm(total=len(methods)*sum(len(pairs) for _, _, pairs, _ in sets), unit="image", disable=not (sys.stderr.isatty() if progress is None else progress)) as bar:
+    total = len(methods)*sum(len(pairs) for _, _, pairs, _ in sets)
+    visible = sys.stderr.isatty() if progress is None else progress
+    with tqdm(total=total, unit="image", disable=not visible) as bar:
         def fail(line): failures.append(line); bar.write(line, file=sys.stderr)
         try:
             for dataset, small, pairs, lines in sets:
@@ -141,10 +166,14 @@ def evaluate(
                     except StudyError as e: fail(str(e)); bar.update(len(methods)); continue
                     cropped += was_cropped
                     for label, (model, sha256, how) in methods.items():
-                        row = dict(dataset=dataset, image=hr_path.name, weights=label, scale=scale, protocol=f"{rgb} | {y}", precision=how,
-                                   size=f"{large.shape[1]}x{large.shape[0]}", weights_sha256=sha256, pair_sha256=_fingerprint(large, little))
-                        key, kept = tuple(row[c] for c in _KEY), Path(save)/dataset/label/f"{hr_path.stem}.png" if save else None
-                        if (old := table.get(key)) and all(old[c] == row[c] for c in _STATE) and (kept is None or kept.exists()): rows.append(old)
+                        row = dict(dataset=dataset, image=hr_path.name, weights=label, scale=scale,
+                                   protocol=f"{rgb} | {y}", precision=how, size=f"{large.shape[1]}x{large.shape[0]}",
+                                   weights_sha256=sha256, pair_sha256=_fingerprint(large, little))
+                        key = tuple(row[c] for c in _KEY)
+                        kept = Path(save)/dataset/label/f"{hr_path.stem}.png" if save else None
+                        if ((old := table.get(key)) and all(old[c] == row[c] for c in _STATE)
+                                and (kept is None or kept.exists())):
+                            rows.append(old)
                         else:
                             bar.set_description(f"{dataset} {hr_path.name} {label}")
                             try:
@@ -156,7 +185,9 @@ def evaluate(
                         bar.update()
                     if csv and fresh and time.monotonic() - written > 3:
                         _write_rows(Path(csv), _frame(table.values())); written, fresh = time.monotonic(), False
-                if cropped: bar.write(f"{dataset}: {cropped} of {len(pairs)} HR images were cropped at the right and bottom to a multiple of {scale}", file=sys.stderr)
+                if cropped:
+                    bar.write(f"{dataset}: {cropped} of {len(pairs)} HR images were cropped at the right and bottom "
+                              f"to a multiple of {scale}", file=sys.stderr)
         finally:
             if csv and fresh: _write_rows(Path(csv), _frame(table.values()))
     order = {label: i for i, label in enumerate(methods)}
@@ -174,76 +205,96 @@ def raise_failures(
 ) -> None:
     "Raise one `StudyError` where images failed (their lines were said when it happened)."
     failures = rows.attrs.get("failures", [])
-    if failures: raise StudyError(failures[0] if len(failures) == 1 else f"{len(failures)} images could not be evaluated, the first: {failures[0]}")
+    if len(failures) == 1: raise StudyError(failures[0])
+    if failures: raise StudyError(f"{len(failures)} images could not be evaluated, the first: {failures[0]}")
 
-# %% ../nbs/41_evaluation.ipynb #752ede8d
+# %% ../nbs/41_evaluation.ipynb #8094bf85
 def _interval(values: np.ndarray, resamples: int = 10_000) -> tuple[float, float]:
     "95 % bootstrap interval of the mean (percentiles, fixed seed); none for fewer than two values."
     if len(values) < 2: return np.nan, np.nan
     rng = np.random.default_rng(0)
-    means = np.concatenate([values[rng.integers(0, len(values), (1000, len(values)))].mean(1) for _ in range(resamples//1000)])
+    means = np.concatenate([values[rng.integers(0, len(values), (1000, len(values)))].mean(1)
+                            for _ in range(resamples//1000)])
     return tuple(np.quantile(means, [0.025, 0.975]))
 
 def summary(
     rows: pd.DataFrame, # from `evaluate`, or read from its CSV file
-) -> pd.DataFrame:      # a row for each data set, weights, scale, protocol and precision: images, METRICS, METRIC_low and METRIC_high, identical
+) -> pd.DataFrame:      # a row for each data set, weights, scale, protocol and precision
     """Means over images with 95 % bootstrap intervals; figures of different protocols stay apart.
 
-    An infinite PSNR (identical images) is left out of its mean; `identical` counts the images where that happened."""
+    The columns beside these: images, METRICS, METRIC_low and METRIC_high, identical. An infinite PSNR (identical
+    images) is left out of its mean; `identical` counts the images where that happened."""
     groups = []
-    for key, group in rows.fillna({"precision": ""}).groupby(["dataset", "weights", "scale", "protocol", "precision"], sort=False):
-        line = dict(zip(["dataset", "weights", "scale", "protocol", "precision"], key)) | dict(images=len(group), identical=int(np.isinf(group[METRICS]).any(axis=1).sum()))
+    keys = ["dataset", "weights", "scale", "protocol", "precision"]
+    for key, group in rows.fillna({"precision": ""}).groupby(keys, sort=False):
+        identical = int(np.isinf(group[METRICS]).any(axis=1).sum())
+        line = dict(zip(keys, key)) | dict(images=len(group), identical=identical)
         for metric in METRICS:
             values = group[metric].to_numpy(float)
             values = values[np.isfinite(values)]
-            line |= dict(zip([metric, f"{metric}_low", f"{metric}_high"], [values.mean() if len(values) else np.nan, *_interval(values)]))
+            mean = values.mean() if len(values) else np.nan
+            line |= dict(zip([metric, f"{metric}_low", f"{metric}_high"], [mean, *_interval(values)]))
         groups.append(line)
     figures = [f"{m}{end}" for m in METRICS for end in ("", "_low", "_high")]
-    return pd.DataFrame(groups, columns=["dataset", "weights", "scale", "images", *figures, "identical", "protocol", "precision"])
+    columns = ["dataset", "weights", "scale", "images", *figures, "identical", "protocol", "precision"]
+    return pd.DataFrame(groups, columns=columns)
 
-# %% ../nbs/41_evaluation.ipynb #e1c400ba
+# %% ../nbs/41_evaluation.ipynb #1971fef4
 def readable(
     means: pd.DataFrame, # from `summary`
 ) -> pd.DataFrame:       # text: "28.42 (26.51..30.70)"
-    "A summary with one column for each figure, as text; the columns on identical images and precision appear where they say something."
+    "A summary as text, one column for each figure; identical images and precision appear where they say something."
     digits = {m: 4 if m.startswith("ssim") else 2 for m in METRICS}
     def cell(line, m):
         if np.isnan(line[m]): return "inf" if line["identical"] else ""
-        return f"{line[m]:.{digits[m]}f}" + ("" if np.isnan(line[f"{m}_low"]) else f" ({line[f'{m}_low']:.{digits[m]}f}..{line[f'{m}_high']:.{digits[m]}f})")
+        mean, low, high = (f"{line[c]:.{digits[m]}f}" for c in (m, f"{m}_low", f"{m}_high"))
+        return mean if np.isnan(line[f"{m}_low"]) else f"{mean} ({low}..{high})"
     table = means[["dataset", "weights", "scale", "images"]].copy()
     for m in METRICS: table[m] = [cell(line, m) for line in means.to_dict("records")]
     for column in ("identical", "precision"):
         if means[column].astype(bool).any(): table[column] = means[column]
     return table.assign(protocol=means["protocol"])
 
-# %% ../nbs/41_evaluation.ipynb #373469b3
+# %% ../nbs/41_evaluation.ipynb #9077cc9c
 def compare(
     rows: pd.DataFrame, # from `evaluate`, or read from its CSV file
     a: str,             # weights
     b: str,             # weights that `a` is compared with
-) -> pd.DataFrame:      # a row for each data set, protocol and metric: images, difference, low, high, better (share of images where a > b), unpaired
-    "Mean of a minus b over the images that both have, with its 95 % bootstrap interval. Raises `StudyError` where that can't be told."
+) -> pd.DataFrame:      # a row for each data set, protocol and metric
+    """Mean of a minus b over the images that both have, with its 95 % bootstrap interval.
+
+    Raises `StudyError` where that can't be told. The columns: images, difference, low, high, better (share of
+    images where a > b), unpaired."""
     for name in (a, b):
-        if name not in set(rows.weights): raise StudyError(f"{name}: no rows of these weights; there are {', '.join(sorted(set(rows.weights)))}")
+        if name not in set(rows.weights):
+            there = ", ".join(sorted(set(rows.weights)))
+            raise StudyError(f"{name}: no rows of these weights; there are {there}")
     lines = []
     for (dataset, scale, protocol), group in rows.groupby(["dataset", "scale", "protocol"], sort=False):
         first, second = (group[group.weights == name].set_index("image")[METRICS] for name in (a, b))
         for name, side in ((a, first), (b, second)):
-            if side.index.has_duplicates: raise StudyError(f"{name}: several rows for {side.index[side.index.duplicated()][0]} of {dataset}; choose one precision or one set of weights first")
+            if side.index.has_duplicates:
+                image = side.index[side.index.duplicated()][0]
+                raise StudyError(f"{name}: several rows for {image} of {dataset}; "
+                                 "choose one precision or one set of weights first")
         both = first.index.intersection(second.index)
         for metric in METRICS if len(both) else ():
-            with np.errstate(invalid="ignore"): differences = (first.loc[both, metric] - second.loc[both, metric]).to_numpy(float)
+            with np.errstate(invalid="ignore"):
+                differences = (first.loc[both, metric] - second.loc[both, metric]).to_numpy(float)
             finite = differences[np.isfinite(differences)] # infinite minus anything tells nothing
             low, high = _interval(finite)
-            lines.append(dict(dataset=dataset, scale=scale, metric=metric, images=len(finite), difference=finite.mean() if len(finite) else np.nan, low=low, high=high,
-                              better=float((differences > 0).mean()), unpaired=len(first.index.symmetric_difference(second.index)), protocol=protocol))
+            mean = finite.mean() if len(finite) else np.nan
+            unpaired = len(first.index.symmetric_difference(second.index))
+            lines.append(dict(dataset=dataset, scale=scale, metric=metric, images=len(finite), difference=mean,
+                              low=low, high=high, better=float((differences > 0).mean()), unpaired=unpaired,
+                              protocol=protocol))
     if not lines: raise StudyError(f"{a} and {b}: no image that both were measured on under the same protocol")
     return pd.DataFrame(lines)
 
-# %% ../nbs/41_evaluation.ipynb #64b4db5b
+# %% ../nbs/41_evaluation.ipynb #3ebb1133
 def strip(
-    images: dict[str, np.ndarray],                    # name -> uint8 (H, W, 3); smaller ones, such as LR, show the same part with larger pixels
-    box: tuple[int, int, int, int] | None = None,     # top, left, height, width in the largest image's pixels; None: the whole
+    images: dict[str, np.ndarray],                    # name -> uint8 (H, W, 3); smaller ones (LR) get larger pixels
+    box: tuple[int, int, int, int] | None = None,     # top, left, height, width in the largest's pixels; None: whole
     width: float = 2.2,                               # inches of each picture
 ) -> Figure:
     "The same detail of several images side by side."
@@ -253,6 +304,7 @@ def strip(
     for ax, (name, image) in zip(axes[0], images.items()):
         shrink = image.shape[0]/full
         ax.imshow(image, interpolation="nearest", extent=(0, image.shape[1]/shrink, full, 0))
-        ax.set(xlim=(left, left + wide), ylim=(top + high, top), title=name); ax.title.set_fontsize(10); ax.axis("off")
+        ax.set(xlim=(left, left + wide), ylim=(top + high, top), title=name)
+        ax.title.set_fontsize(10); ax.axis("off")
     figure.tight_layout(pad=0.3)
     return figure

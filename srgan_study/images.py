@@ -32,13 +32,13 @@ def explain_os_errors(path: str | os.PathLike): # the file or folder being writt
                   30: "choose a place that you may write to"}.get(e.errno, "check the path")
         raise StudyError(f"{path}: can't be written ({e.strerror or e}); {remedy}") from e
 
-# %% ../nbs/00_images.ipynb #14a04195
+# %% ../nbs/00_images.ipynb #bdf1cc0f
 @contextlib.contextmanager
 def whole_file(
     path: str | os.PathLike, # where the file shall appear; its folder is made when missing
     mode: str = "wb",        # as for `open`
 ) -> Iterator:               # the open file
-    "Open a file that appears under its name only when the block ends without an error (OSError becomes `StudyError`)."
+    "Open a file that appears under its name only when the block ends without error (OSError becomes `StudyError`)."
     path = Path(path)
     with explain_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def _umask():
     mask = os.umask(0); os.umask(mask)
     return mask
 
-# %% ../nbs/00_images.ipynb #e0cb7991
+# %% ../nbs/00_images.ipynb #0b6270a1
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 def read_rgb(
@@ -75,9 +75,11 @@ def read_rgb(
             return _to_rgb(ImageOps.exif_transpose(picture))
     except FileNotFoundError: raise StudyError(f"{path}: no such file; check the path") from None
     except IsADirectoryError: raise StudyError(f"{path}: is a folder, not an image; name a file in it") from None
-    except Image.UnidentifiedImageError: raise StudyError(f"{path}: not an image that Pillow can read; remove it or convert it to PNG") from None
+    except Image.UnidentifiedImageError:
+        raise StudyError(f"{path}: not an image that Pillow can read; remove it or convert it to PNG") from None
     except Image.DecompressionBombError as e: raise StudyError(f"{path}: {e}; reduce it first") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as e: raise StudyError(f"{path}: damaged or cut short ({e}); fetch it again") from None
+    except (OSError, SyntaxError, ValueError, TypeError, EOFError) as e:
+        raise StudyError(f"{path}: damaged or cut short ({e}); fetch it again") from None
 
 def _to_rgb(picture: Image.Image) -> np.ndarray:
     "Any Pillow mode to uint8 (H, W, 3)."
@@ -153,7 +155,7 @@ def _resize_matrix(length: int, scale: Fraction, antialiasing: bool, border: str
     keep = weight.ravel() != 0
     return csr_array((weight.ravel()[keep], (rows[keep], taps.ravel()[keep])), shape=(out, length))
 
-# %% ../nbs/00_images.ipynb #82629f08
+# %% ../nbs/00_images.ipynb #020c2b65
 def imresize(
     image: np.ndarray | torch.Tensor, # uint8 or float, (H, W) or (H, W, C); or a float torch batch (N, C, H, W)
     scale: float | Fraction,          # e.g. 4, 1/4, Fraction(2, 3); sizes become ceil(size*scale)
@@ -162,7 +164,7 @@ def imresize(
     rounding: bool = True,            # uint8 only: round between the passes, as MATLAB does
     kernel: str = "cubic",            # or "box", the mean of the pixels that one output pixel covers
 ) -> np.ndarray | torch.Tensor:       # same type and layout; float is neither rounded nor clipped
-    "MATLAB's `imresize(image, scale, 'bicubic')`; differentiable for torch batches. Raises `ValueError` for a bad option."
+    "MATLAB's `imresize(image, scale, 'bicubic')`; differentiable for torch batches. `ValueError` for a bad option."
     if border not in ("repeat", "mirror"): raise ValueError(f"border is 'repeat' or 'mirror', not {border!r}")
     if kernel not in ("cubic", "box"): raise ValueError(f"kernel is 'cubic' or 'box', not {kernel!r}")
     exact = Fraction(scale).limit_denominator(1000)
@@ -182,6 +184,7 @@ def _along_first(matrix: csr_array, values: np.ndarray) -> np.ndarray:
 
 def _resize_batch(batch: torch.Tensor, matrix: Callable[[int], csr_array]) -> torch.Tensor:
     "The same for (N, C, H, W), as two matrix products that autograd can follow."
-    if not batch.is_floating_point(): raise ValueError("a torch batch must be float; images in uint8 are NumPy arrays here")
+    if not batch.is_floating_point():
+        raise ValueError("a torch batch must be float; images in uint8 are NumPy arrays here")
     rows, columns = (torch.from_numpy(matrix(n).toarray()).to(batch) for n in batch.shape[-2:])
     return rows @ batch @ columns.T

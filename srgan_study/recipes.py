@@ -43,23 +43,25 @@ _esrgan_original = Recipe("esrgan-original", "esrgan", lr_patches="noantialias",
     Stage("esrgan", 400_000, 1e-4, batch=16, patch=128, milestones=_HALVINGS,
           l1=0.01, perceptual=1, features=_BEFORE, adversarial=5e-3, adversarial_loss="relativistic-fake-half")))
 
-# %% ../nbs/31_recipes.ipynb #2f9ee2c6
+# %% ../nbs/31_recipes.ipynb #9770ae0c
 _TRUNK = dict(backbone="vgg16-hed", layers=("conv3_3", "conv4_3"), activation=False, criterion="l1", normalize=True)
 
-_srgan_demo = Recipe("srgan-demo", "srgan", generator=dict(blocks=8, channels=48, batch_norm=False, output="linear", skip="bilinear"),
-    discriminator=dict(channels=32), validate_every=100, stages=(
-    Stage("srresnet", 480, 1e-3, batch=8, patch=96, decay="cosine", warmup=20, clip=1, ema=0.98, l1=1),
-    Stage("srgan", 120, 2e-4, batch=8, patch=96, decay="cosine", warmup=10, clip=1, ema=0.95,
+_srgan_demo = Recipe("srgan-demo", "srgan",
+    generator=dict(blocks=8, batch_norm=False, output="linear", skip="bilinear"),
+    discriminator=dict(channels=32), permute_colours=True, validate_every=100, stages=(
+    Stage("srresnet", 250, 1e-3, batch=8, patch=96, decay="cosine", warmup=20, clip=1, ema=0.98, l1=1),
+    Stage("srgan", 80, 2e-4, batch=8, patch=96, decay="cosine", warmup=10, clip=1, ema=0.95,
           l1=1, perceptual=0.1, features=_TRUNK, adversarial=5e-3)))
 
 _esrgan_demo = Recipe("esrgan-demo", "esrgan", generator=dict(blocks=2, channels=32, growth=16),
-    discriminator=dict(channels=16), validate_every=100, stages=(
-    Stage("rrdb", 600, 2e-3, batch=8, patch=96, decay="cosine", warmup=20, clip=1, ema=0.98, l1=1),
-    Stage("esrgan", 120, 2e-4, batch=8, patch=96, decay="cosine", warmup=10, clip=1, ema=0.95,
+    discriminator=dict(channels=16), permute_colours=True, validate_every=300, stages=(
+    Stage("rrdb", 1200, 2e-3, batch=4, patch=96, decay="cosine", warmup=20, clip=1, ema=0.98, l1=1),
+    Stage("esrgan", 80, 2e-4, batch=8, patch=96, decay="cosine", warmup=10, clip=1, ema=0.95,
           l1=0.3, perceptual=0.1, features=_TRUNK, adversarial=5e-3, adversarial_loss="relativistic")))
 
-# %% ../nbs/31_recipes.ipynb #0e3a5e1f
-RECIPES = {r.name: r for r in (_srgan_original, _srgan_paper, _srgan_demo, _esrgan_original, _esrgan_paper, _esrgan_demo)}
+# %% ../nbs/31_recipes.ipynb #d84cb8d1
+RECIPES = {r.name: r for r in (_srgan_original, _srgan_paper, _srgan_demo,
+                               _esrgan_original, _esrgan_paper, _esrgan_demo)}
 
 def get(
     name: str, # one of RECIPES
@@ -74,7 +76,7 @@ def table() -> pd.DataFrame:
     table = pd.DataFrame(rows).set_index(["recipe", "output"])
     return table.loc[:, [len({str(v) for v in table[c]}) > 1 for c in table]]
 
-# %% ../nbs/31_recipes.ipynb #76ce29eb
+# %% ../nbs/31_recipes.ipynb #048a2094
 def change(
     recipe: Recipe,
     settings: Iterable[str], # "KEY=VALUE" each
@@ -87,20 +89,23 @@ def change(
         own, per_stage = ({f.name for f in fields(kind)} for kind in (Recipe, Stage))
         if scope.startswith("stage") and scope[5:].isdigit():
             number = int(scope[5:]) - 1
-            if not 0 <= number < len(recipe.stages): raise StudyError(f"--set {setting}: {recipe.name} has stages 1 to {len(recipe.stages)}")
+            if not 0 <= number < len(recipe.stages):
+                raise StudyError(f"--set {setting}: {recipe.name} has stages 1 to {len(recipe.stages)}")
             stages = [_set(s, rest, text, setting) if i == number else s for i, s in enumerate(recipe.stages)]
             recipe = replace(recipe, stages=tuple(stages))
         elif scope in own - {"stages", "name"}: recipe = _set(recipe, key, text, setting)
-        elif scope in per_stage: recipe = replace(recipe, stages=tuple(_set(s, key, text, setting) for s in recipe.stages))
+        elif scope in per_stage:
+            recipe = replace(recipe, stages=tuple(_set(s, key, text, setting) for s in recipe.stages))
         else: raise _unknown(setting, scope, (own | per_stage) - {"stages", "name"})
     return recipe
 
 def _unknown(setting: str, key: str, known: set[str]) -> StudyError:
     "The refusal of a key, with the nearest known one first."
     near = difflib.get_close_matches(key, known, 1)
-    return StudyError(f"--set {setting}: unknown key {key!r}; {f'did you mean {near[0]}? ' if near else ''}known are {', '.join(sorted(known))}")
+    hint = f"did you mean {near[0]}? " if near else ""
+    return StudyError(f"--set {setting}: unknown key {key!r}; {hint}known are {', '.join(sorted(known))}")
 
-# %% ../nbs/31_recipes.ipynb #0570f20a
+# %% ../nbs/31_recipes.ipynb #ccafb54d
 def _set(record: Recipe | Stage, key: str, text: str, setting: str) -> Recipe | Stage:
     "`record` with the field `key` (or, in an option group, `group.key`) set to what `text` says."
     name, _, option = key.partition(".")
@@ -108,7 +113,9 @@ def _set(record: Recipe | Stage, key: str, text: str, setting: str) -> Recipe | 
     if name not in known: raise _unknown(setting, name, known - {"stages", "name"})
     old = getattr(record, name)
     if isinstance(old, dict):
-        if not option: raise StudyError(f"--set {setting}: {name} is a group; set one of its options, such as {name}.{next(iter(old), 'blocks')}=VALUE")
+        if not option:
+            example = f"{name}.{next(iter(old), 'blocks')}=VALUE"
+            raise StudyError(f"--set {setting}: {name} is a group; set one of its options, such as {example}")
         return replace(record, **{name: old | {option: _guess(text, old.get(option))}})
     if option: raise StudyError(f"--set {setting}: {name} has no parts; write {name}={text}")
     try: return replace(record, **{name: _parse(text, old)})
@@ -116,7 +123,8 @@ def _set(record: Recipe | Stage, key: str, text: str, setting: str) -> Recipe | 
 
 def _parse(text: str, like):
     "`text` as a value of the same type as `like`; ValueError where it is none."
-    if isinstance(like, bool): return {"true": True, "false": False}[text.lower()] if text.lower() in ("true", "false") else _refuse()
+    if isinstance(like, bool):
+        return {"true": True, "false": False}[text.lower()] if text.lower() in ("true", "false") else _refuse()
     if isinstance(like, int): return int(text.replace("_", ""))
     if isinstance(like, float): return float(text)
     if isinstance(like, tuple):

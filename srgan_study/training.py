@@ -6,12 +6,12 @@
 __all__ = ['LOG_COLUMNS', 'VALIDATION_COLUMNS', 'Stage', 'Recipe', 'learning_rate', 'update_average', 'validation_pairs',
            'Interrupted', 'train', 'commit', 'environment']
 
-# %% ../nbs/30_training.ipynb #01bc48c9
+# %% ../nbs/30_training.ipynb #e51244c0
 import csv, json, math, os, platform, signal, subprocess, time
 from collections.abc import Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ from .patches import Patches
 from .perceptual import PerceptualLoss
 from .weights import choose_precision, load, running_in, save
 
-# %% ../nbs/30_training.ipynb #d19385d5
+# %% ../nbs/30_training.ipynb #51704865
 @dataclass(frozen=True)
 class Stage:
     "One stage of a schedule; a loss whose weight is 0 is not computed."
@@ -60,10 +60,12 @@ class Stage:
         weights = self.mse, self.l1, self.perceptual, self.adversarial
         check(self.iterations >= 0 and self.warmup >= 0, "iterations and warmup are at least 0")
         check(self.batch >= 1 and self.patch >= 1, "batch and patch are at least 1")
-        check(math.isfinite(self.learning_rate) and self.learning_rate > 0, f"learning_rate must be above 0, not {self.learning_rate}")
+        check(math.isfinite(self.learning_rate) and self.learning_rate > 0,
+              f"learning_rate must be above 0, not {self.learning_rate}")
         check(0 <= self.ema < 1, f"ema is at least 0 and below 1, not {self.ema}")
         check(self.decay in ("steps", "cosine"), f"decay is 'steps' or 'cosine', not {self.decay!r}")
-        check(self.adversarial_loss in kinds, f"adversarial_loss is one of {', '.join(kinds)}, not {self.adversarial_loss!r}")
+        check(self.adversarial_loss in kinds,
+              f"adversarial_loss is one of {', '.join(kinds)}, not {self.adversarial_loss!r}")
         check(min(weights) >= 0, "a loss's weight can't be below 0")
         check(max(weights) > 0, "one of mse, l1, perceptual, adversarial must be above 0")
 
@@ -71,7 +73,7 @@ def _check(good: bool, what: str):
     "Refuse an impossible recipe with one line."
     if not good: raise StudyError(f"recipe: {what}; see `srgan-study train --help`")
 
-# %% ../nbs/30_training.ipynb #d6ed2c8f
+# %% ../nbs/30_training.ipynb #733c9173
 _NETWORKS = {"srgan": (srgan.SRResNet, srgan.Discriminator), "esrgan": (esrgan.RRDBNet, esrgan.Discriminator)}
 
 @dataclass(frozen=True)
@@ -84,19 +86,23 @@ class Recipe:
     generator: dict = field(default_factory=dict)     # options of SRResNet or RRDBNet
     discriminator: dict = field(default_factory=dict) # options of the discriminator; its patch is the stage's
     lr_patches: str = "store"     # where LR patches are from: "store", or "crop", "box", "noantialias" (see patches)
+    permute_colours: bool = False # exchange red, green and blue in patches, for want of photos
     seed: int = 0                 # of the weights at the start and of the patches
     start: str = ""               # weights that the first stage starts from, a name or file; "": none
-    precision: str = "auto"       # "fp32", "bf16", or "auto": bf16 where the CPU computes in it
+    precision: str = "auto"       # "fp32", "bf16", or "auto": what is faster here, settled at the start
     log_every: int = 10           # iterations a row of log.csv averages over
     validate_every: int = 250     # iterations between two rows of validation.csv
     checkpoint_every: int = 500   # iterations between two checkpoints
 
     def __post_init__(self):
         _check(self.network in _NETWORKS, f"network is one of {', '.join(_NETWORKS)}, not {self.network!r}")
-        _check(self.precision in ("auto", "fp32", "bf16"), f"precision is 'auto', 'fp32' or 'bf16', not {self.precision!r}")
-        for name in ("log_every", "validate_every", "checkpoint_every"): _check(getattr(self, name) >= 1, f"{name} is at least 1")
+        _check(self.precision in ("auto", "fp32", "bf16"),
+               f"precision is 'auto', 'fp32' or 'bf16', not {self.precision!r}")
+        for name in ("log_every", "validate_every", "checkpoint_every"):
+            _check(getattr(self, name) >= 1, f"{name} is at least 1")
         for stage in self.stages:
-            _check(stage.patch % self.scale == 0, f"stage {stage.output}: patch {stage.patch} is no multiple of scale {self.scale}")
+            _check(stage.patch % self.scale == 0,
+                   f"stage {stage.output}: patch {stage.patch} is no multiple of scale {self.scale}")
         names = [stage.output for stage in self.stages]
         _check(len(set(names)) == len(names), f"two stages have the same name among {', '.join(names)}")
 
@@ -125,7 +131,7 @@ def update_average(
     torch._foreach_lerp_(list(average.parameters()), [p.detach() for p in model.parameters()], 1 - decay)
     for old, new in zip(average.buffers(), model.buffers()): old.copy_(new)
 
-# %% ../nbs/30_training.ipynb #19b4a4eb
+# %% ../nbs/30_training.ipynb #f2d95452
 class _State:
     "Networks, optimizers and position of one stage."
     def __init__(self, recipe: Recipe, number: int, generator: nn.Module, device: str):
@@ -142,11 +148,10 @@ class _State:
             self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), fused=True)
         if self.stage.perceptual:
             self.perceptual = PerceptualLoss(**self.stage.features).to(device, memory_format=torch.channels_last)
-        self.precision = choose_precision(recipe.precision, device)
 
     def autocast(self):
         "Convolutions in bf16 where the precision says so."
-        return running_in(self.precision, self.device)
+        return running_in(self.recipe.precision, self.device)
 
     def parts(self) -> dict:
         "What has a state, by name."
@@ -209,11 +214,12 @@ def _discriminator_step(s: _State, hr: torch.Tensor, sr: torch.Tensor) -> dict:
     return {"discriminator": loss.item(), "real": real.mean().item(), "fake": fake.mean().item(),
             "accuracy": accuracy(real, fake, relativistic=not standard)}
 
-# %% ../nbs/30_training.ipynb #fa1df0c5
+# %% ../nbs/30_training.ipynb #4a7a9f83
 def _step(s: _State, patches: Patches) -> dict:
     "One iteration: patches, generator, discriminator, average."
     stage, first = s.stage, s.iteration*s.stage.batch
-    hr, lr = (x.to(s.device, memory_format=torch.channels_last) for x in patches.batch(range(first, first + stage.batch)))
+    hr, lr = (x.to(s.device, memory_format=torch.channels_last)
+              for x in patches.batch(range(first, first + stage.batch)))
     for optimizer in (s.optimizer, s.optimizer_d):
         if optimizer: optimizer.param_groups[0]["lr"] = learning_rate(stage, s.iteration)
     sr, row = _generator_step(s, hr, lr)
@@ -222,7 +228,7 @@ def _step(s: _State, patches: Patches) -> dict:
     s.iteration += 1
     return row
 
-# %% ../nbs/30_training.ipynb #8da9940b
+# %% ../nbs/30_training.ipynb #4d0db4c3
 def _save_checkpoint(s: _State, run: Path, data: str) -> Path:
     "Write a checkpoint; the last two are kept."
     path = run/"checkpoints"/f"{s.number}-{s.stage.output}-{s.iteration:07d}.pt"
@@ -242,13 +248,18 @@ def _identity(recipe: Recipe) -> str:
     "The recipe as text."
     return json.dumps(asdict(recipe), sort_keys=True)
 
-def _read_checkpoint(path: Path, recipe: Recipe, data: str) -> dict:
-    "Read a checkpoint and refuse one that belongs to another recipe or to other data."
+def _read_checkpoint(path: Path) -> dict:
+    "Read a checkpoint."
     try: saved = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:
         raise StudyError(f"{path}: not a checkpoint, or damaged ({type(e).__name__}); "
                          "delete it to resume from the one before") from None
-    if saved.get("version") != 1: raise StudyError(f"{path}: written by another version of srgan_study; start a new run")
+    if saved.get("version") != 1:
+        raise StudyError(f"{path}: written by another version of srgan_study; start a new run")
+    return saved
+
+def _refuse_other(path: Path, saved: dict, recipe: Recipe, data: str):
+    "Refuse a checkpoint that belongs to another recipe or to other data."
     if saved["recipe"] != _identity(recipe):
         ours, theirs = json.loads(_identity(recipe)), json.loads(saved["recipe"])
         changed = ", ".join(key for key in ours if ours[key] != theirs.get(key))
@@ -256,11 +267,10 @@ def _read_checkpoint(path: Path, recipe: Recipe, data: str) -> dict:
                          "give the same settings or another --run")
     if saved["data"] != data:
         raise StudyError(f"{path}: the run was started on other data; give the same --data or another --run")
-    return saved
 
-# %% ../nbs/30_training.ipynb #13e0d24c
-LOG_COLUMNS = ("stage", "iteration", "learning_rate", "loss", "mse", "l1", "perceptual", "adversarial", "gradient_norm",
-               "discriminator", "real", "fake", "accuracy")
+# %% ../nbs/30_training.ipynb #82ed39da
+LOG_COLUMNS = ("stage", "iteration", "learning_rate", "loss", "mse", "l1", "perceptual", "adversarial",
+               "gradient_norm", "discriminator", "real", "fake", "accuracy")
 VALIDATION_COLUMNS = ("stage", "iteration", "psnr_y", "psnr_rgb")
 
 class _Table:
@@ -336,7 +346,7 @@ def _stop_signals():
     finally:
         for number, handler in before.items(): signal.signal(number, handler)
 
-# %% ../nbs/30_training.ipynb #400eca0d
+# %% ../nbs/30_training.ipynb #6aa11cb2
 def train(
     recipe: Recipe,
     store: Store,                # HR/LR images, of the recipe's scale
@@ -351,20 +361,21 @@ def train(
     Killed at any moment and resumed on the same kind of machine, it ends in the same bits. Raises `StudyError` for
     what the user can mend, and its child `Interrupted` after Ctrl-C or SIGTERM, with a checkpoint written."""
     run, began = Path(run), time.monotonic()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    generator, first, saved = _open_run(recipe, store, run, resume)
-    names = [stage.output for stage in recipe.stages]
+    recipe, generator, saved = _open_run(recipe, store, run, resume)
+    names, first = [stage.output for stage in recipe.stages], saved["stage"] if saved else 0
     log, scores = _Table(run/"log.csv", LOG_COLUMNS), _Table(run/"validation.csv", VALIDATION_COLUMNS)
     written = {name: run/f"{name}.safetensors" for name in names[:first]}
     with _stop_signals() as told:
         for number in range(first, len(recipe.stages)):
-            s = _State(recipe, number, generator, device)
+            s = _State(recipe, number, generator, _device())
             if saved: _restore(s, saved)
             saved = None
             for table in (log, scores): table.cut(names, number, s.iteration)
-            patches = Patches(store, s.stage.patch, recipe.scale, recipe.seed + number, lr=recipe.lr_patches)
+            patches = Patches(store, s.stage.patch, recipe.scale, recipe.seed + number,
+                              lr=recipe.lr_patches, permute_colours=recipe.permute_colours)
             stop = False
-            with tqdm(total=s.stage.iterations, initial=s.iteration, desc=s.stage.output, unit="it", disable=not progress) as bar:
+            with tqdm(total=s.stage.iterations, initial=s.iteration, desc=s.stage.output, unit="it",
+                      disable=not progress) as bar:
                 while s.iteration < s.stage.iterations and not stop:
                     try: row = _step(s, patches)
                     except _NotFinite: raise _not_finite(s, run) from None
@@ -380,45 +391,64 @@ def train(
                     if validation and due(recipe.validate_every):
                         score = _validate(s, validation, run/"preview.png")
                         scores.append(score)
-                        if progress: bar.write("{stage} {iteration:>7}: {psnr_y:.2f} dB Y, {psnr_rgb:.2f} dB RGB".format(**score))
+                        if progress:
+                            bar.write("{stage} {iteration:>7}: {psnr_y:.2f} dB Y, "
+                                      "{psnr_rgb:.2f} dB RGB".format(**score))
                     stop = bool(told) or (max_minutes is not None and time.monotonic() - began > 60*max_minutes)
                     if stop or due(recipe.checkpoint_every): _save_checkpoint(s, run, store.sha256)
             written[s.stage.output] = _save_weights(s, run, store)
-            if told: raise Interrupted(f"{run}: stopped by {told[0]} in stage {s.stage.output} at iteration {s.iteration} "
-                                       f"of {s.stage.iterations}, nothing is lost; go on with --resume")
+            if told:
+                raise Interrupted(f"{run}: stopped by {told[0]} in stage {s.stage.output} at iteration {s.iteration} "
+                                  f"of {s.stage.iterations}, nothing is lost; go on with --resume")
             if s.iteration < s.stage.iterations: break # time is up
             generator = deepcopy(s.result).requires_grad_(True)
     return written
 
-# %% ../nbs/30_training.ipynb #1c746736
-def _open_run(recipe: Recipe, store: Store, run: Path, resume: bool) -> tuple[nn.Module, int, dict | None]:
-    "The generator to begin with, the stage's number, and the checkpoint to restore."
+# %% ../nbs/30_training.ipynb #74b78548
+def _open_run(recipe: Recipe, store: Store, run: Path, resume: bool) -> tuple[Recipe, nn.Module, dict | None]:
+    "The recipe with its precision settled, the generator to begin with, and the checkpoint to restore."
     if store.scale != recipe.scale:
         raise StudyError(f"{store.path}: holds x{store.scale} images, the recipe wants x{recipe.scale}; "
                          f"pack again with --scale {recipe.scale}")
     found = _checkpoints(run)
-    if resume and not found: raise StudyError(f"{run}: holds no checkpoint to resume from; leave --resume away to start")
-    if found and not resume: raise StudyError(f"{run}: holds a run already; go on with --resume or choose another --run")
-    for stage in recipe.stages: # a missing VGG must be known now, not after the first stage
-        if stage.perceptual: PerceptualLoss(**stage.features)
-    torch.manual_seed(recipe.seed)
-    try: generator = _NETWORKS[recipe.network][0](scale=recipe.scale, **recipe.generator)
-    except (TypeError, ValueError) as e: raise StudyError(f"recipe: generator: {e}") from None
+    if resume and not found:
+        raise StudyError(f"{run}: holds no checkpoint to resume from; leave --resume away to start")
+    if found and not resume:
+        raise StudyError(f"{run}: holds a run already; go on with --resume or choose another --run")
+    generator = _build(recipe)
     if resume:
-        saved = _read_checkpoint(found[-1], recipe, store.sha256)
-        return generator, saved["stage"], saved
+        saved = _read_checkpoint(found[-1])
+        if recipe.precision == "auto": recipe = replace(recipe, precision=json.loads(saved["recipe"])["precision"])
+        _refuse_other(found[-1], saved, recipe, store.sha256)
+        return recipe, generator, saved
+    recipe = replace(recipe, precision=choose_precision(recipe.precision, _device()))
     if recipe.start:
         first = load(recipe.start)
         if first.config != generator.config:
             raise StudyError(f"{recipe.start}: holds {first.config}, the recipe's generator is {generator.config}; "
                              "set generator to match")
         generator.load_state_dict(first.state_dict())
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    precision = choose_precision(recipe.precision, device)
-    for name, content in {"recipe": asdict(recipe), "environment": environment(precision), "data": store.manifest}.items():
+    records = {"recipe": asdict(recipe), "environment": environment(), "data": store.manifest}
+    for name, content in records.items():
         with whole_file(run/f"{name}.json", "w") as file: json.dump(content, file, indent=1)
     for table in ("log.csv", "validation.csv"): (run/table).unlink(missing_ok=True)
-    return generator, 0, None
+    return recipe, generator, None
+
+def _build(recipe: Recipe) -> nn.Module:
+    "The generator; all else that a stage needs is built once too, for an error must come now and not after days."
+    torch.manual_seed(recipe.seed)
+    generator, discriminator = _NETWORKS[recipe.network]
+    try:
+        network = generator(scale=recipe.scale, **recipe.generator)
+        for stage in recipe.stages:
+            if stage.perceptual: PerceptualLoss(**stage.features)
+            if stage.adversarial: discriminator(patch=stage.patch, **recipe.discriminator)
+    except (TypeError, ValueError) as e: raise StudyError(f"recipe {recipe.name}: {e}; set other options") from None
+    return network
+
+def _device() -> str:
+    "Where networks train: the GPU where torch sees one."
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 def _restore(s: _State, saved: dict):
     "Put a checkpoint's content where it belongs."
@@ -429,16 +459,17 @@ def _save_weights(s: _State, run: Path, store: Store) -> Path:
     "The stage's generator as a weights file that says where it is from."
     path = run/f"{s.stage.output}.safetensors"
     save(path, s.result, recipe=s.recipe.name, stage=s.stage.output, iterations=s.iteration, of=s.stage.iterations,
-         data=store.sha256, commit=commit(), precision=s.precision)
+         data=store.sha256, commit=commit(), precision=s.recipe.precision)
     return path
 
 def _not_finite(s: _State, run: Path) -> StudyError:
     "What to say when a loss stops being a number."
     good = (_checkpoints(run) or ["none yet"])[-1]
     return StudyError(f"{run}: the loss or its gradient stopped being finite in stage {s.stage.output} at iteration "
-                      f"{s.iteration + 1}; the last good checkpoint is {good}; try a smaller learning_rate or precision=fp32")
+                      f"{s.iteration + 1}; the last good checkpoint is {good}; "
+                      "try a smaller learning_rate or precision=fp32")
 
-# %% ../nbs/30_training.ipynb #5ee40b91
+# %% ../nbs/30_training.ipynb #1a3ad308
 def commit() -> str:
     "The commit that the code is at, or the package's version where it is not run from a checkout."
     here = Path(srgan.__file__).parent
@@ -448,13 +479,12 @@ def commit() -> str:
         return subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError): return f"version {__version__}"
 
-def environment(
-    precision: str, # the precision in force
-) -> dict:
-    "What a run was computed with: versions, processor, threads, precision, commit."
+def environment() -> dict:
+    "What a run is computed with: versions, processor, threads, commit."
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")),
+                     platform.processor())
     return dict(srgan_study=__version__, commit=commit(), torch=torch.__version__, python=platform.python_version(),
                 system=platform.platform(), processor=processor, threads=torch.get_num_threads(),
-                cuda=torch.cuda.get_device_name() if torch.cuda.is_available() else None, precision=precision)
+                cuda=torch.cuda.get_device_name() if torch.cuda.is_available() else None)

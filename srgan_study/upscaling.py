@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['receptive_radius', 'upscale', 'upscale_files']
 
-# %% ../nbs/40_upscaling.ipynb #ea1a5f99
-import math, struct, sys
+# %% ../nbs/40_upscaling.ipynb #8b5c80f0
+import math, struct, sys, warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,38 +36,42 @@ def receptive_radius(
         for hook in hooks: hook.remove()
     return math.ceil(sum(radius))
 
-# %% ../nbs/40_upscaling.ipynb #e4d059fe
+# %% ../nbs/40_upscaling.ipynb #62955862
 def _spans(length: int, tile: int, overlap: int) -> list[tuple[slice, slice]]:
     "Along one axis: (window to compute, part of it to keep in image coordinates) for each tile."
-    count = math.ceil(length/tile)
     size = min(length, tile + 2*overlap)
+    count = math.ceil(length/tile) if size < length else 1 # a window of the whole length serves all its tiles at once
     cuts = [i*length//count for i in range(count + 1)]
     starts = [min(max(a - overlap, 0), length - size) for a in cuts[:-1]]
     return [(slice(s, s + size), slice(a, b)) for s, a, b in zip(starts, cuts, cuts[1:])]
 
-# %% ../nbs/40_upscaling.ipynb #e10d1a46
-# Largest difference to the whole image, RealESRGAN x4plus on three photos, in levels: margin 32: 51, 48: 19, 64: 5, 80: 1, 96: 1
+# %% ../nbs/40_upscaling.ipynb #91459889
+# Largest difference to the whole image, RealESRGAN x4plus on three photos, in levels:
+# margin 32: 51, 48: 19, 64: 5, 80: 1, 96: 1
 _OVERLAP = {"RRDBNet": 80}                # LR pixels; other networks: their receptive radius
 _SETS = {"SRResNet": 2.5, "RRDBNet": 4.5} # sets of features at full size that are alive at once
 _MEMORY = 2e9                             # bytes for them
 
 def _window_pixels(model: nn.Module, precision: str) -> int:
     "How many LR pixels can be computed at once in `_MEMORY`."
-    cost = model.scale**2*model.config["channels"]*(2 if precision == "bf16" else 4)*_SETS.get(type(model).__name__, 4.5)
+    bytes_each = 2 if precision == "bf16" else 4
+    cost = model.scale**2*model.config["channels"]*bytes_each*_SETS.get(type(model).__name__, 4.5)
     return int(_MEMORY/cost)
 
-def _geometry(model: nn.Module, height: int, width: int, tile: int | None, overlap: int | None, precision: str) -> tuple[int, int]:
+def _geometry(
+    model: nn.Module, height: int, width: int, tile: int | None, overlap: int | None, precision: str,
+) -> tuple[int, int]:
     "Tile side and overlap in LR pixels; a tile as large as the image where that fits."
     if overlap is None: overlap = min(receptive_radius(model), _OVERLAP.get(type(model).__name__, 10**9))
     if tile is not None: return tile, overlap
     fits = _window_pixels(model, precision)
     return (max(height, width), 0) if height*width <= fits else (max(64, math.isqrt(fits) - 2*overlap), overlap)
 
-# %% ../nbs/40_upscaling.ipynb #6331dbaf
+# %% ../nbs/40_upscaling.ipynb #72af0b78
 def upscale(
     model: nn.Module,          # from `weights.load`, or any with `.scale` and `.config`
     image: np.ndarray,         # uint8 or uint16, (H, W, 3) RGB
-    tile: int | None = None,   # LR pixels of a tile's side; None: the whole image where it fits into 2 GB, else the largest tile that does
+    tile: int | None = None,   # LR pixels of a tile's side; None: the whole if 2 GB will do, else the largest to fit
     overlap: int | None = None, # LR pixels computed around a tile and thrown away; None: as described above
     precision: str = "auto",   # "auto", "fp32", "bf16"; auto is fp32 for uint16, whose last bits bf16 would not reach
     progress: bool = False,    # show a bar
@@ -76,12 +80,17 @@ def upscale(
     with tqdm(total=image.shape[0]*image.shape[1], unit="px", unit_scale=True, disable=not progress) as bar:
         return _upscale(model, image, tile, overlap, precision, bar.update)
 
-def _upscale(model: nn.Module, image: np.ndarray, tile: int | None, overlap: int | None, precision: str, advance: Callable[[int], None]) -> np.ndarray:
+def _upscale(
+    model: nn.Module, image: np.ndarray, tile: int | None, overlap: int | None, precision: str,
+    advance: Callable[[int], None],
+) -> np.ndarray:
     "The same, telling `advance` how many LR pixels were done."
     if image.dtype not in (np.uint8, np.uint16) or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise ValueError(f"expected uint8 or uint16 (H, W, 3), got {image.dtype} {image.shape}")
-    if tile is not None and tile < 1 or overlap is not None and overlap < 0: raise ValueError(f"a tile has at least 1 pixel and overlap is not negative, got {tile} and {overlap}")
-    (height, width), scale, device, levels = image.shape[:2], model.scale, next(model.parameters()).device, np.iinfo(image.dtype).max
+    if tile is not None and tile < 1 or overlap is not None and overlap < 0:
+        raise ValueError(f"a tile has at least 1 pixel and overlap is not negative, got {tile} and {overlap}")
+    (height, width), scale = image.shape[:2], model.scale
+    device, levels = next(model.parameters()).device, np.iinfo(image.dtype).max
     precision = choose_precision("fp32" if precision == "auto" and levels > 255 else precision, device)
     trained, model = model.training, model.eval().to(memory_format=torch.channels_last)
     try:
@@ -92,9 +101,11 @@ def _upscale(model: nn.Module, image: np.ndarray, tile: int | None, overlap: int
                 lr = torch.from_numpy(image[rows, columns].astype(np.float32)).permute(2, 0, 1)[None].div(levels)
                 with torch.inference_mode(), running_in(precision, device):
                     sr = model(lr.to(device, memory_format=torch.channels_last))
-                y, x = (slice((k.start - w.start)*scale, (k.stop - w.start)*scale) for k, w in ((keep_rows, rows), (keep_columns, columns)))
+                y, x = (slice((k.start - w.start)*scale, (k.stop - w.start)*scale)
+                        for k, w in ((keep_rows, rows), (keep_columns, columns)))
                 sr = sr[0, :, y, x].float().clamp(0, 1).mul(levels).round()
-                result[keep_rows.start*scale:keep_rows.stop*scale, keep_columns.start*scale:keep_columns.stop*scale] = sr.permute(1, 2, 0).cpu().numpy()
+                to_y, to_x = (slice(k.start*scale, k.stop*scale) for k in (keep_rows, keep_columns))
+                result[to_y, to_x] = sr.permute(1, 2, 0).cpu().numpy()
                 advance((keep_rows.stop - keep_rows.start)*(keep_columns.stop - keep_columns.start))
         return result
     except (MemoryError, RuntimeError) as e: # PyTorch's CPU allocator raises a plain RuntimeError
@@ -102,7 +113,7 @@ def _upscale(model: nn.Module, image: np.ndarray, tile: int | None, overlap: int
         raise StudyError(f"out of memory for an image of {width} x {height} pixels; choose a smaller tile") from None
     finally: model.train(trained)
 
-# %% ../nbs/40_upscaling.ipynb #b90b7fa2
+# %% ../nbs/40_upscaling.ipynb #d23d9422
 @dataclass
 class _Picture:
     colour: np.ndarray              # uint8 or uint16 (H, W, 3)
@@ -112,7 +123,8 @@ class _Picture:
     exif: Image.Exif | None = None
     note: str = ""                  # what could not be kept
 
-_CARRIED = {0x010E: "ImageDescription", 0x010F: "Make", 0x0110: "Model", 0x0131: "Software", 0x0132: "DateTime", 0x013B: "Artist", 0x8298: "Copyright"}
+_CARRIED = {0x010E: "ImageDescription", 0x010F: "Make", 0x0110: "Model", 0x0131: "Software", 0x0132: "DateTime",
+            0x013B: "Artist", 0x8298: "Copyright"}
 
 def _carried_exif(exif: Image.Exif) -> Image.Exif | None:
     "What stays true of a larger, upright copy: author, camera, time, place; not sizes, orientation, thumbnail."
@@ -120,34 +132,46 @@ def _carried_exif(exif: Image.Exif) -> Image.Exif | None:
     for tag in _CARRIED:
         if tag in exif: kept[tag] = exif[tag]
     for ifd in (0x8769, 0x8825): # exposure, place
-        inside = {k: v for k, v in exif.get_ifd(ifd).items() if k not in (0xA002, 0xA003, 0xA005, 0x927C)} # sizes, maker's own offsets
+        without = 0xA002, 0xA003, 0xA005, 0x927C # sizes, maker's own offsets
+        inside = {k: v for k, v in exif.get_ifd(ifd).items() if k not in without}
         if inside: kept.get_ifd(ifd).update(inside)
     loaded = Image.Exif()
     loaded.load(kept.tobytes()) # Pillow's TIFF writer finds only blocks that were read from bytes
     return loaded if len(loaded) else None
 
-_DAMAGE = (OSError, SyntaxError, TypeError, ValueError, LookupError, EOFError, struct.error) # what Pillow raises on damaged metadata
+# what Pillow raises on damaged metadata
+_DAMAGE = (OSError, SyntaxError, TypeError, ValueError, LookupError, EOFError, struct.error)
 
 def _read_picture(path: Path) -> _Picture:
     "An image with all that its upscaled version should keep; `StudyError` as for `read_rgb`."
-    colour = read_rgb(path) # what is wrong with the pixels is said here
-    try:
-        with Image.open(path) as file: return _beyond_rgb(file, colour)
-    except _DAMAGE as e: raise StudyError(f"{path}: its metadata is damaged ({e}); save it again with another program") from None
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        colour = read_rgb(path) # what is wrong with the pixels is said here
+        try:
+            with Image.open(path) as file: picture = _beyond_rgb(file, colour)
+        except _DAMAGE as e:
+            raise StudyError(f"{path}: its metadata is damaged ({e}); save it again with another program") from None
+    if any(issubclass(w.category, UserWarning) for w in seen):
+        picture.note = picture.note or "its camera data is damaged, and left out where it can't be read"
+    return picture
 
 def _beyond_rgb(file: Image.Image, colour: np.ndarray) -> _Picture:
     "What `read_rgb` leaves out."
-    note = "several images in one file: the first is taken" if getattr(file, "n_frames", 1) > 1 and file.format != "MPO" else ""
-    if file.mode.startswith("RGB") and any("16" in str(part) for part in file.tile): note = "16-bit colour is read, and written, with 8 bits"
+    several = getattr(file, "n_frames", 1) > 1 and file.format != "MPO"
+    note = "several images in one file: the first is taken" if several else ""
+    if file.mode.startswith("RGB") and any("16" in str(part) for part in file.tile):
+        note = "16-bit colour is read, and written, with 8 bits"
     try: exif = _carried_exif(file.getexif())
     except _DAMAGE: exif, note = None, note or "its camera data is damaged and left out"
     upright = ImageOps.exif_transpose(file)
     mode, icc = upright.mode, file.info.get("icc_profile")
-    deep = mode.startswith("I;16") or mode == "I" and np.asarray(upright).max() <= 65535
+    deep = (mode.startswith("I;16")
+            or mode == "I" and 0 <= np.asarray(upright).min() and np.asarray(upright).max() <= 65535)
     if deep: colour = np.repeat(np.asarray(upright).astype(np.uint16)[..., None], 3, axis=2)
     see_through = mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in upright.info and not deep
     alpha = np.array(upright.convert("RGBA"))[..., 3] if see_through else None
-    if mode in ("CMYK", "LAB", "YCbCr", "HSV"): icc, note = None, note or f"{mode} becomes RGB, its colour profile is left out"
+    if mode in ("CMYK", "LAB", "YCbCr", "HSV"):
+        icc, note = None, note or f"{mode} becomes RGB, its colour profile is left out"
     return _Picture(colour, alpha, deep or mode in ("1", "L", "LA", "La"), icc, exif, note)
 
 # %% ../nbs/40_upscaling.ipynb #74ad2830
@@ -157,21 +181,24 @@ def _colour_under(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     _, (rows, columns) = distance_transform_edt(alpha == 0, return_indices=True)
     return colour[rows, columns]
 
-# %% ../nbs/40_upscaling.ipynb #3c494c71
+# %% ../nbs/40_upscaling.ipynb #b1065cf9
 _ALPHA_FORMATS, _DEEP_FORMATS = ("PNG", "TIFF", "WEBP"), ("PNG", "TIFF")
 
 def _format_for(path: Path, picture: _Picture) -> str:
     "Pillow's name of the format that `path` asks for; `StudyError` where it can't hold the picture."
     form = {s: f for s, f in Image.registered_extensions().items() if s in IMAGE_SUFFIXES}.get(path.suffix.lower())
     if form is None: raise StudyError(f"{path}: unknown image suffix; use one of {' '.join(IMAGE_SUFFIXES)}")
-    if picture.alpha is not None and form not in _ALPHA_FORMATS and not (picture.alpha == 255).all(): raise StudyError(f"{path}: {form} can't hold transparency; choose .png, .tif or .webp")
-    if picture.colour.dtype == np.uint16 and form not in _DEEP_FORMATS: raise StudyError(f"{path}: {form} can't hold 16 bits; choose .png or .tif")
+    if picture.alpha is not None and form not in _ALPHA_FORMATS and not (picture.alpha == 255).all():
+        raise StudyError(f"{path}: {form} can't hold transparency; choose .png, .tif or .webp")
+    if picture.colour.dtype == np.uint16 and form not in _DEEP_FORMATS:
+        raise StudyError(f"{path}: {form} can't hold 16 bits; choose .png or .tif")
     return form
 
 def _write_picture(path: Path, picture: _Picture) -> None:
     "Write colour, alpha, profile and camera data, whole or not at all."
     form, colour = _format_for(path, picture), picture.colour
-    if picture.gray: colour = np.round(colour @ np.array([0.299, 0.587, 0.114])).astype(colour.dtype) # the three are nearly equal
+    if picture.gray: # the three are nearly equal
+        colour = np.round(colour @ np.array([0.299, 0.587, 0.114])).astype(colour.dtype)
     image = Image.fromarray(colour)
     if picture.alpha is not None and form in _ALPHA_FORMATS: image.putalpha(Image.fromarray(picture.alpha))
     options = {"JPEG": dict(quality=95, subsampling=0), "WEBP": dict(lossless=True, exact=True)}.get(form, {})
@@ -179,34 +206,46 @@ def _write_picture(path: Path, picture: _Picture) -> None:
     if picture.exif is not None and form != "BMP": options["exif"] = picture.exif
     with whole_file(path) as file: image.save(file, form, **options)
 
-def _upscale_file(model: nn.Module, source: Path, target: Path, tile: int | None, precision: str, advance: Callable[[int], None]) -> str:
+def _upscale_file(
+    model: nn.Module, source: Path, target: Path, tile: int | None, precision: str, advance: Callable[[int], None],
+) -> str:
     "One file; returns a note about what could not be kept."
     picture = _read_picture(source)
     _format_for(target, picture) # before the long computation, not after it
     if picture.alpha is not None:
-        picture.colour, picture.alpha = _colour_under(picture.colour, picture.alpha), imresize(picture.alpha, model.scale)
+        picture.colour = _colour_under(picture.colour, picture.alpha)
+        picture.alpha = imresize(picture.alpha, model.scale)
     picture.colour = _upscale(model, picture.colour, tile, None, precision, advance)
     _write_picture(target, picture)
     return picture.note
 
-# %% ../nbs/40_upscaling.ipynb #e12332ef
+# %% ../nbs/40_upscaling.ipynb #15306764
 def _targets(inputs: Sequence[str | Path], out: Path) -> list[tuple[Path, Path]]:
     "(source, target) for every image among files and folders; folders keep their inner structure."
     inputs = [Path(p) for p in inputs]
     to_file = out.suffix.lower() in IMAGE_SUFFIXES and not out.is_dir()
-    if to_file and (len(inputs) > 1 or inputs[0].is_dir()): raise StudyError(f"{out}: is one file, but several images may come; name a folder")
-    if not to_file and out.exists() and not out.is_dir(): raise StudyError(f"{out}: is a file without an image's suffix; name a folder or an image")
+    if to_file and (len(inputs) > 1 or inputs[0].is_dir()):
+        raise StudyError(f"{out}: is one file, but several images may come; name a folder")
+    if not to_file and out.exists() and not out.is_dir():
+        raise StudyError(f"{out}: is a file without an image's suffix; name a folder or an image")
     plan = []
     for path in inputs:
         if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file() and not any(part.startswith(".") for part in p.relative_to(path).parts)
+            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()
+                           and not any(part.startswith(".") for part in p.relative_to(path).parts)
                            and (out.resolve() == path.resolve() or out.resolve() not in p.resolve().parents))
-            if not found: raise StudyError(f"{path}: no images in this folder (looked for {' '.join(IMAGE_SUFFIXES)}); check the path")
+            if not found:
+                raise StudyError(f"{path}: no images in this folder (looked for {' '.join(IMAGE_SUFFIXES)}); "
+                                 "check the path")
             plan += [(p, out/p.relative_to(path)) for p in found]
-        else: plan.append((path, out if to_file else out/(path.name if path.suffix.lower() in IMAGE_SUFFIXES else f"{path.stem}.png")))
+        else:
+            name = path.name if path.suffix.lower() in IMAGE_SUFFIXES else f"{path.stem}.png"
+            plan.append((path, out if to_file else out/name))
     taken = {}
     for source, target in plan:
-        if target in taken: raise StudyError(f"{source} and {taken[target]} would both become {target}; upscale them into different folders")
+        if target in taken:
+            raise StudyError(f"{source} and {taken[target]} would both become {target}; "
+                             "upscale them into different folders")
         taken[target] = source
     return plan
 
@@ -221,23 +260,31 @@ def upscale_files(
 ) -> list[Path]:                  # what was written
     """Upscale files: alpha, gray, 16-bit gray, colour profile and camera data are kept.
 
-    What fails is said on standard error and passed over; at the end that raises `StudyError`. Never overwrites without `force`."""
+    What fails is said on standard error and passed over; at the end that raises `StudyError`.
+    Never overwrites without `force`."""
     plan = _targets(inputs, Path(out))
     model = load(weights)
     written, failed = [], []
-    with tqdm(total=sum(_pixels(source) for source, _ in plan), unit="px", unit_scale=True, disable=not (sys.stderr.isatty() if progress is None else progress)) as bar:
+    total = sum(_pixels(source) for source, _ in plan)
+    visible = sys.stderr.isatty() if progress is None else progress
+    with tqdm(total=total, unit="px", unit_scale=True, disable=not visible) as bar:
         say = lambda line: bar.write(line, file=sys.stderr)
         for source, target in plan:
             bar.set_description(source.name)
             try:
-                if target.exists() and not force: raise StudyError(f"{target}: is there already; choose another place, or --force to overwrite it")
+                if target.exists() and not force:
+                    raise StudyError(f"{target}: is there already; choose another place, or --force to overwrite it")
                 note = _upscale_file(model, source, target, tile, precision, bar.update)
                 if note: say(f"{source}: {note}")
                 written.append(target)
             except StudyError as e:
                 failed.append(str(e) if str(source) in str(e) or str(target) in str(e) else f"{source}: {e}")
                 if len(plan) > 1: say(failed[-1])
-    if failed: raise StudyError(failed[0] if len(plan) == 1 else f"{len(failed)} of {len(plan)} images were not upscaled, the others were; {'it is' if len(failed) == 1 else 'they are'} named above, the first: {failed[0]}")
+    if failed and len(plan) == 1: raise StudyError(failed[0])
+    if failed:
+        they = "it is" if len(failed) == 1 else "they are"
+        raise StudyError(f"{len(failed)} of {len(plan)} images were not upscaled, the others were; "
+                         f"{they} named above, the first: {failed[0]}")
     return written
 
 def _pixels(path: Path) -> int:

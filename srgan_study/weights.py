@@ -6,8 +6,9 @@
 __all__ = ['NETWORKS', 'FORMAT_VERSION', 'FORMATS', 'save', 'known', 'resolve', 'load', 'import_checkpoint', 'export',
            'interpolate', 'choose_precision', 'running_in']
 
-# %% ../nbs/12_weights.ipynb #127411e5
-import contextlib, hashlib, importlib.util, io, json, pickle, re, struct, warnings, zipfile
+# %% ../nbs/12_weights.ipynb #cbd99523
+import contextlib, hashlib, importlib.util, io, json, pickle, re, struct, time, warnings, zipfile
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -40,11 +41,12 @@ def save(
     with whole_file(path) as file:
         file.write(safetensors.torch.save(tensors, {_KEY: json.dumps(about, sort_keys=True)}))
 
-# %% ../nbs/12_weights.ipynb #3ac82f6c
+# %% ../nbs/12_weights.ipynb #2c0e2cf2
 def _numbered(state: dict, pattern: str) -> int:
     "How many numbers, counted from 0 without a gap, `pattern` finds in the keys."
     found = {int(m[1]) for k in state if (m := re.match(pattern, k))}
-    if found != set(range(len(found))): raise StudyError(f"layers are missing: of {pattern.split('(')[0]!r} only {sorted(found)[:9]} are there")
+    if found != set(range(len(found))):
+        raise StudyError(f"layers are missing: of {pattern.split('(')[0]!r} only {sorted(found)[:9]} are there")
     return len(found)
 
 def _config_of(state: dict) -> tuple[str, dict]:
@@ -53,38 +55,49 @@ def _config_of(state: dict) -> tuple[str, dict]:
         if "body.0.rdb1.conv1.weight" in state: return "RRDBNet", _rrdbnet_config(state)
         channels = len(state["conv_first.0.weight"])
         factor = round((len(state["upsample.0.0.weight"])/channels)**0.5)
-        return "SRResNet", dict(scale=factor**_numbered(state, r"upsample\.(\d+)\."), blocks=_numbered(state, r"body\.(\d+)\."),
-                                channels=channels, batch_norm="body.0.body.1.running_mean" in state)
+        return "SRResNet", dict(scale=factor**_numbered(state, r"upsample\.(\d+)\."),
+                                blocks=_numbered(state, r"body\.(\d+)\."), channels=channels,
+                                batch_norm="body.0.body.1.running_mean" in state)
     except KeyError as e: raise StudyError(f"no whole network: {e} is missing") from None
-    except (TypeError, ValueError, IndexError, ZeroDivisionError): raise StudyError("no network: its layers have impossible shapes") from None
+    except (TypeError, ValueError, IndexError, ZeroDivisionError):
+        raise StudyError("no network: its layers have impossible shapes") from None
 
 def _rrdbnet_config(state: dict) -> dict:
     channels, inputs = state["conv_first.weight"].shape[:2]
-    if inputs != 3: raise StudyError(f"its first layer takes {inputs} channels (pixel-unshuffle, as in RealESRGAN_x2plus); only plain RGB networks can be used")
+    if inputs != 3:
+        raise StudyError(f"its first layer takes {inputs} channels (pixel-unshuffle, as in RealESRGAN_x2plus); "
+                         "only plain RGB networks can be used")
     steps = sum(bool(re.fullmatch(r"conv_up\d\.weight", k)) for k in state)
-    return dict(scale=2**steps, blocks=_numbered(state, r"body\.(\d+)\."), channels=channels, growth=len(state["body.0.rdb1.conv1.weight"]))
+    return dict(scale=2**steps, blocks=_numbered(state, r"body\.(\d+)\."), channels=channels,
+                growth=len(state["body.0.rdb1.conv1.weight"]))
 
-# %% ../nbs/12_weights.ipynb #a5237447
+# %% ../nbs/12_weights.ipynb #2d88167b
 def _build(architecture: str, config: dict, state: dict) -> nn.Module:
     "The network that these tensors are, in eval mode and float32; `StudyError` where anything doesn't fit."
     try:
         with torch.device("meta"): model = NETWORKS[architecture](**config)
     except (TypeError, ValueError) as e: raise StudyError(f"its {architecture} can't be built: {e}") from None
     for name, module in model.named_modules(): # one slope for all channels, or one for each: PReLU takes either
-        if isinstance(module, nn.PReLU) and (slopes := state.get(f"{name}.weight")) is not None and slopes.numel() == config.get("channels"):
+        if (isinstance(module, nn.PReLU) and (slopes := state.get(f"{name}.weight")) is not None
+                and slopes.numel() == config.get("channels")):
             module.weight = nn.Parameter(torch.empty(slopes.numel(), device="meta"))
     wanted = model.state_dict()
     missing, extra = [k for k in wanted if k not in state], [k for k in state if k not in wanted]
-    if missing or extra: raise StudyError(f"not a whole {architecture}: {len(missing)} tensors are missing, {len(extra)} unknown ({', '.join((missing + extra)[:3])})")
+    if missing or extra:
+        first = ", ".join((missing + extra)[:3])
+        raise StudyError(f"not a whole {architecture}: {len(missing)} tensors are missing, "
+                         f"{len(extra)} unknown ({first})")
     wrong = [k for k in wanted if wanted[k].shape != state[k].shape]
-    if wrong: raise StudyError(f"{wrong[0]} has shape {tuple(state[wrong[0]].shape)} where {architecture} has {tuple(wanted[wrong[0]].shape)}")
+    if wrong:
+        has, needs = tuple(state[wrong[0]].shape), tuple(wanted[wrong[0]].shape)
+        raise StudyError(f"{wrong[0]} has shape {has} where {architecture} has {needs}")
     state = {k: v.detach().clone().float() if v.is_floating_point() else v.detach().clone() for k, v in state.items()}
     bad = [k for k, v in state.items() if not v.isfinite().all()]
     if bad: raise StudyError(f"{bad[0]} holds NaN or infinity; the training that made it had broken down")
     model.load_state_dict(state, assign=True)
     return model.eval().requires_grad_(False)
 
-# %% ../nbs/12_weights.ipynb #b45243c3
+# %% ../nbs/12_weights.ipynb #714766a8
 _MAX_BYTES = 2**30 # the full RRDBNet has 67 MB; nothing in this book comes near
 
 def _read_safetensors(data: bytes) -> tuple[dict, dict]:
@@ -101,83 +114,107 @@ def _read_safetensors(data: bytes) -> tuple[dict, dict]:
 def _ours(state: dict, about: dict) -> nn.Module:
     "The network of a file that `save` or `export` wrote."
     if about.get("format_version") != FORMAT_VERSION:
-        raise StudyError(f"written in format {about.get('format_version')!r}, this version reads {FORMAT_VERSION}; update srgan_study")
+        raise StudyError(f"written in format {about.get('format_version')!r}, "
+                         f"this version reads {FORMAT_VERSION}; update srgan_study")
     architecture, config = about.get("architecture"), about.get("config")
-    if architecture not in NETWORKS or not isinstance(config, dict): raise StudyError(f"holds the unknown network {architecture!r}; known: {', '.join(NETWORKS)}")
+    if architecture not in NETWORKS or not isinstance(config, dict):
+        raise StudyError(f"holds the unknown network {architecture!r}; known: {', '.join(NETWORKS)}")
     name, found = _config_of(state)
-    differs = {k: v for k, v in found.items() if config.get(k) != v and not (k == "scale" and name == "RRDBNet" and config.get(k) == 3 and v == 2)}
-    if name != architecture or differs: raise StudyError(f"says {architecture} {config}, but its tensors are {name} {found}")
+    differs = {k: v for k, v in found.items() if config.get(k) != v
+               and not (k == "scale" and name == "RRDBNet" and config.get(k) == 3 and v == 2)}
+    if name != architecture or differs:
+        raise StudyError(f"says {architecture} {config}, but its tensors are {name} {found}")
     return _build(architecture, config, state)
 
-# %% ../nbs/12_weights.ipynb #ccd8df6b
+# %% ../nbs/12_weights.ipynb #7769503a
 _DIALECTS = { # name: (the key that gives it away, its configuration beyond the tensors, [(pattern, ours)])
     "ESRGAN's first release": ("model.0.weight", {}, [
-        (r"model\.0\.(\w+)", r"conv_first.\1"), (r"model\.1\.sub\.(\d+)\.RDB(\d)\.conv(\d)\.0\.(\w+)", r"body.\1.rdb\2.conv\3.\4"),
+        (r"model\.0\.(\w+)", r"conv_first.\1"),
+        (r"model\.1\.sub\.(\d+)\.RDB(\d)\.conv(\d)\.0\.(\w+)", r"body.\1.rdb\2.conv\3.\4"),
         (r"model\.1\.sub\.\d+\.(\w+)", r"conv_body.\1")]), # the layers after these are numbered by scale, see below
     "ESRGAN's second release": ("RRDB_trunk.0.RDB1.conv1.weight", {}, [
         (r"RRDB_trunk\.(\d+)\.RDB(\d)\.(.+)", r"body.\1.rdb\2.\3"), (r"trunk_conv\.(\w+)", r"conv_body.\1"),
-        (r"upconv(\d)\.(\w+)", r"conv_up\1.\2"), (r"HRconv\.(\w+)", r"conv_hr.\1"), (r"(conv_(?:first|last)\.\w+)", r"\1")]),
+        (r"upconv(\d)\.(\w+)", r"conv_up\1.\2"), (r"HRconv\.(\w+)", r"conv_hr.\1"),
+        (r"(conv_(?:first|last)\.\w+)", r"\1")]),
     "BasicSR": ("body.0.rdb1.conv1.weight", {}, [(r"(.+)", r"\1")]),
     "Lornatang ESRGAN-PyTorch": ("trunk.0.rdb1.conv1.weight", {}, [
         (r"conv1\.(\w+)", r"conv_first.\1"), (r"trunk\.(.+)", r"body.\1"), (r"conv2\.(\w+)", r"conv_body.\1"),
-        (r"upsampling(\d)\.0\.(\w+)", r"conv_up\1.\2"), (r"conv3\.0\.(\w+)", r"conv_hr.\1"), (r"conv4\.(\w+)", r"conv_last.\1")]),
+        (r"upsampling(\d)\.0\.(\w+)", r"conv_up\1.\2"), (r"conv3\.0\.(\w+)", r"conv_hr.\1"),
+        (r"conv4\.(\w+)", r"conv_last.\1")]),
     "Lornatang SRGAN-PyTorch": ("trunk.0.rcb.0.weight", dict(output="linear"), [
-        (r"conv(?:_block)?1\.(.+)", r"conv_first.\1"), (r"trunk\.(\d+)\.rcb\.(.+)", r"body.\1.body.\2"), (r"conv(?:_block)?2\.(.+)", r"conv_body.\1"),
-        (r"upsampling\.(\d+)\.upsample_block\.(.+)", r"upsample.\1.\2"), (r"conv(?:_block)?3\.(.+)", r"conv_last.\1")]),
+        (r"conv(?:_block)?1\.(.+)", r"conv_first.\1"), (r"trunk\.(\d+)\.rcb\.(.+)", r"body.\1.body.\2"),
+        (r"conv(?:_block)?2\.(.+)", r"conv_body.\1"),
+        (r"upsampling\.(\d+)\.upsample_block\.(.+)", r"upsample.\1.\2"),
+        (r"conv(?:_block)?3\.(.+)", r"conv_last.\1")]),
     "the original project's SRGAN": ("conv_midddle.0.weight", dict(output="tanh"), [ # three d, indeed
-        (r"conv_initial\.(.+)", r"conv_first.\1"), (r"residuals_sequence\.(\d+)\.conv\.(.+)", r"body.\1.body.\2"), (r"conv_midddle\.(.+)", r"conv_body.\1"),
-        (r"upsample\.([012])\.(.+)", r"upsample.0.\1.\2"), (r"upsample\.3\.(.+)", r"upsample.1.0.\1"), (r"upsample\.5\.(.+)", r"upsample.1.2.\1"),
+        (r"conv_initial\.(.+)", r"conv_first.\1"), (r"residuals_sequence\.(\d+)\.conv\.(.+)", r"body.\1.body.\2"),
+        (r"conv_midddle\.(.+)", r"conv_body.\1"), (r"upsample\.([012])\.(.+)", r"upsample.0.\1.\2"),
+        (r"upsample\.3\.(.+)", r"upsample.1.0.\1"), (r"upsample\.5\.(.+)", r"upsample.1.2.\1"),
         (r"conv_final\.(.+)", r"conv_last.\1")]),
     "the original project's ESRGAN": ("residuals_sequence.0.rrdb.0.conv1.conv.0.weight", {}, [
         (r"conv_initial\.(\w+)", r"conv_first.\1"),
-        *[(rf"residuals_sequence\.(\d+)\.rrdb\.{i}\.conv(\d)\.(?:conv\.0\.)?(\w+)", rf"body.\1.rdb{i + 1}.conv\2.\3") for i in range(3)],
-        (r"conv_middle\.(\w+)", r"conv_body.\1"), *[(rf"upsample\.{i}\.upsample\.0\.(\w+)", rf"conv_up{i + 1}.\1") for i in range(3)],
+        *[(rf"residuals_sequence\.(\d+)\.rrdb\.{i}\.conv(\d)\.(?:conv\.0\.)?(\w+)", rf"body.\1.rdb{i + 1}.conv\2.\3")
+          for i in range(3)],
+        (r"conv_middle\.(\w+)", r"conv_body.\1"),
+        *[(rf"upsample\.{i}\.upsample\.0\.(\w+)", rf"conv_up{i + 1}.\1") for i in range(3)],
         (r"conv_final\.0\.(\w+)", r"conv_hr.\1"), (r"conv_final\.2\.(\w+)", r"conv_last.\1")]),
 }
 
-# %% ../nbs/12_weights.ipynb #fbe68524
+# %% ../nbs/12_weights.ipynb #8a7f5091
 def _first_release_tail(state: dict) -> dict:
     "Give the numbered layers behind `model.1` their names."
     numbers = sorted({int(m[1]) for k in state if (m := re.fullmatch(r"model\.(\d+)\.weight", k))})[1:]
     steps = numbers[:-2]
-    if len(numbers) < 2 or steps != [3*(i + 1) for i in range(len(steps))] or numbers[-2:] != [3*len(steps) + 2, 3*len(steps) + 4]:
+    if (len(numbers) < 2 or steps != [3*(i + 1) for i in range(len(steps))]
+            or numbers[-2:] != [3*len(steps) + 2, 3*len(steps) + 4]):
         raise StudyError(f"its layers model.{numbers} are not those of ESRGAN")
     names = {n: f"conv_up{i + 1}" for i, n in enumerate(steps)} | {numbers[-2]: "conv_hr", numbers[-1]: "conv_last"}
-    rename = lambda key: re.sub(r"model\.(\d+)\.(weight|bias)", lambda m: f"{names[int(m[1])]}.{m[2]}" if int(m[1]) in names else m[0], key)
+    named = lambda m: f"{names[int(m[1])]}.{m[2]}" if int(m[1]) in names else m[0]
+    rename = lambda key: re.sub(r"model\.(\d+)\.(weight|bias)", named, key)
     return {rename(k): v for k, v in state.items()}
 
 def _translate(state: dict, scale: int | None) -> tuple[str, str, dict, dict]:
     "A foreign state dict as (dialect, architecture, config, our state dict)."
     for dialect, (sign, beyond, table) in _DIALECTS.items():
         if sign not in state: continue
-        if dialect == "ESRGAN's first release": state = _first_release_tail(state); table = [*table, (r"(conv_(?:up\d|hr|last)\.\w+)", r"\1")]
+        if dialect == "ESRGAN's first release":
+            state = _first_release_tail(state)
+            table = [*table, (r"(conv_(?:up\d|hr|last)\.\w+)", r"\1")]
         ours = {}
         for key, tensor in state.items():
-            match = next((re.sub(f"^{pattern}$", name, key) for pattern, name in table if re.fullmatch(pattern, key)), key)
+            match = next((re.sub(f"^{pattern}$", name, key) for pattern, name in table
+                          if re.fullmatch(pattern, key)), key)
             if match in ours: raise StudyError(f"two of its tensors mean {match}")
             ours[match] = tensor
         architecture, config = _config_of(ours)
-        if architecture == "RRDBNet" and scale == 3 and config["scale"] == 2: config["scale"] = 3 # one step either way
-        if scale is not None and config["scale"] != scale: raise StudyError(f"enlarges by {config['scale']}, not by {scale}")
+        if architecture == "RRDBNet" and scale == 3 and config["scale"] == 2:
+            config["scale"] = 3 # one step either way
+        if scale is not None and config["scale"] != scale:
+            raise StudyError(f"enlarges by {config['scale']}, not by {scale}")
         return dialect, architecture, config | beyond, ours
     if "upsample.0.0.weight" in state and "conv_first.0.weight" in state:
-        raise StudyError("is a bare SRResNet, whose tensors don't tell if it ends in a tanh; write it with weights.save, or export it again")
-    raise StudyError(f"not a generator that is known here (its first keys: {', '.join(map(str, list(state)[:3])) or 'none'}); known are {', '.join(_DIALECTS)}")
+        raise StudyError("is a bare SRResNet, whose tensors don't tell if it ends in a tanh; "
+                         "write it with weights.save, or export it again")
+    first = ", ".join(map(str, list(state)[:3])) or "none"
+    raise StudyError(f"not a generator that is known here (its first keys: {first}); "
+                     f"known are {', '.join(_DIALECTS)}")
 
-# %% ../nbs/12_weights.ipynb #d48d9aed
+# %% ../nbs/12_weights.ipynb #139b9155
 _WRAPPINGS = ("params_ema", "ema_state_dict", "params", "state_dict")
 
 def _read_pickle(data: bytes) -> tuple[dict, dict, str]:
     "The state dict of a .pth file, what `export` wrote beside it, and the wrapping that it was taken from."
-    if zipfile.is_zipfile(io.BytesIO(data)) and sum(i.file_size for i in zipfile.ZipFile(io.BytesIO(data)).infolist()) > _MAX_BYTES:
+    if (zipfile.is_zipfile(io.BytesIO(data))
+            and sum(i.file_size for i in zipfile.ZipFile(io.BytesIO(data)).infolist()) > _MAX_BYTES):
         raise StudyError(f"unpacks to more than {_MAX_BYTES >> 20} MB; no generator is that large")
     try:
         with warnings.catch_warnings(): # torch wonders aloud about pickles that it refuses a line later
             warnings.simplefilter("ignore")
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as e: # a hostile file can make the reader fail in any way; all that matters is that it was not run
+    except Exception as e: # a hostile file can make the reader fail in any way; what matters is that it was not run
         if named := re.search(r"(?:GLOBAL|global) [`']?([\w.]+)", str(e)):
-            raise StudyError(f"refused: it wants to run {named[1]}, and weights need no code; get it as safetensors, or save only its state_dict") from None
+            raise StudyError(f"refused: it wants to run {named[1]}, and weights need no code; "
+                             "get it as safetensors, or save only its state_dict") from None
         raise StudyError("damaged, cut short, or no weights; fetch it again") from None
     if not isinstance(content, dict): raise StudyError(f"holds a {type(content).__name__}, not a state dict")
     try: about = json.loads(content.get(_KEY, "{}"))
@@ -188,14 +225,16 @@ def _read_pickle(data: bytes) -> tuple[dict, dict, str]:
     bare = {re.sub(r"^((module|_orig_mod)\.)+", "", str(k)): v for k, v in state.items() if k != "n_averaged"}
     return bare, about, taken
 
-# %% ../nbs/12_weights.ipynb #0fdd8ba4
+# %% ../nbs/12_weights.ipynb #5fb119e6
 _HALF_TAG = 0x01306B47
 
 def _read_ncnn(path: Path, data: bytes) -> dict:
     "The state dict of an RRDBNet in ncnn's format, BasicSR's keys; the .param file lies beside the .bin."
     listing = path.with_suffix(".param")
     if not listing.exists(): raise StudyError(f"needs {listing.name} beside it, which lists its layers")
-    sizes = [dict(f.split("=", 1) for f in line.split()[4:] if "=" in f) for line in listing.read_text(errors="replace").splitlines() if line.startswith("Convolution ")]
+    lines = listing.read_text(errors="replace").splitlines()
+    sizes = [dict(f.split("=", 1) for f in line.split()[4:] if "=" in f)
+             for line in lines if line.startswith("Convolution ")]
     tensors, at = [], 0
     try:
         for size in sizes:
@@ -203,27 +242,33 @@ def _read_ncnn(path: Path, data: bytes) -> dict:
             kind = {_HALF_TAG: np.float16, 0: np.float32}[struct.unpack_from("<I", data, at)[0]]
             kernel = np.frombuffer(data, kind, count, at + 4); at += 4 + -(-kernel.nbytes//4)*4
             bias = np.frombuffer(data, np.float32, out, at); at += bias.nbytes
-            tensors.append([torch.from_numpy(kernel.astype(np.float32).reshape(out, -1, side, side)), torch.from_numpy(bias.copy())])
-    except (KeyError, ValueError, struct.error): raise StudyError(f"does not fit {listing.name}; fetch both again") from None
+            weight = kernel.astype(np.float32).reshape(out, -1, side, side)
+            tensors.append([torch.from_numpy(weight), torch.from_numpy(bias.copy())])
+    except (KeyError, ValueError, struct.error):
+        raise StudyError(f"does not fit {listing.name}; fetch both again") from None
     blocks, left = divmod(len(tensors) - 6, 15)
     if at != len(data) or left or blocks < 1: raise StudyError("is no RRDBNet x4 in ncnn's format, or cut short")
-    names = ["conv_first", *[f"body.{b}.rdb{r}.conv{c}" for b in range(blocks) for r in (1, 2, 3) for c in (1, 2, 3, 4, 5)],
+    names = ["conv_first",
+             *[f"body.{b}.rdb{r}.conv{c}" for b in range(blocks) for r in (1, 2, 3) for c in (1, 2, 3, 4, 5)],
              "conv_body", "conv_up1", "conv_up2", "conv_hr", "conv_last"]
     return {f"{name}.{part}": t for name, pair in zip(names, tensors) for part, t in zip(("weight", "bias"), pair)}
 
-# %% ../nbs/12_weights.ipynb #dbf942ab
+# %% ../nbs/12_weights.ipynb #6a3ee5d3
 def _read(path: Path, scale: int | None = None) -> nn.Module:
     "Any weights file as a network; every complaint names the file."
     try:
-        if path.stat().st_size > _MAX_BYTES: raise StudyError(f"larger than {_MAX_BYTES >> 20} MB; no generator is that large")
+        if path.stat().st_size > _MAX_BYTES:
+            raise StudyError(f"larger than {_MAX_BYTES >> 20} MB; no generator is that large")
         data = path.read_bytes()
         if not data: raise StudyError("the file is empty; fetch it again")
         if data[:512].lstrip()[:1] == b"<": raise StudyError("is a web page, not weights; download the file itself")
         about, origin = {}, None
         if data[8:9] == b"{": state, about = _read_safetensors(data); taken = ""
-        elif path.suffix == ".bin" and data[:2] != b"PK" and data[:1] != b"\x80": state, taken = _read_ncnn(path, data), "ncnn"
+        elif path.suffix == ".bin" and data[:2] != b"PK" and data[:1] != b"\x80":
+            state, taken = _read_ncnn(path, data), "ncnn"
         else: state, about, taken = _read_pickle(data)
-        odd = [k for k, v in state.items() if not isinstance(v, torch.Tensor) or v.numel()*v.element_size() > v.untyped_storage().nbytes()]
+        odd = [k for k, v in state.items()
+               if not isinstance(v, torch.Tensor) or v.numel()*v.element_size() > v.untyped_storage().nbytes()]
         if odd: raise StudyError(f"{odd[0]!r} is no plain tensor, so this is no state dict")
         if about: model = _ours(state, about)
         else:
@@ -232,19 +277,23 @@ def _read(path: Path, scale: int | None = None) -> nn.Module:
             origin = dict(file=path.name, dialect=dialect, taken=taken)
     except OSError as e: raise StudyError(f"{path}: can't be read ({e.strerror or e}); check the path") from None
     except StudyError as e: raise StudyError(f"{path}: {e}") from None
-    if scale is not None and model.scale != scale: raise StudyError(f"{path}: enlarges by {model.scale}, not by {scale}")
-    known = dict(format_version=FORMAT_VERSION, architecture=type(model).__name__, config=model.config, scale=model.scale)
-    model.metadata = about | known | dict(sha256=hashlib.sha256(data).hexdigest()) | ({"origin": origin} if origin else {})
+    if scale is not None and model.scale != scale:
+        raise StudyError(f"{path}: enlarges by {model.scale}, not by {scale}")
+    known = dict(format_version=FORMAT_VERSION, architecture=type(model).__name__,
+                 config=model.config, scale=model.scale)
+    sha256 = hashlib.sha256(data).hexdigest()
+    model.metadata = about | known | dict(sha256=sha256) | ({"origin": origin} if origin else {})
     return model.to(memory_format=torch.channels_last)
 
-# %% ../nbs/12_weights.ipynb #5fa691f2
+# %% ../nbs/12_weights.ipynb #f860149b
 _SHIPPED = { # name: (network, trained for, how to train it)
     "srresnet": ("SRResNet", "PSNR: stage 1 of SRGAN", "srgan"),
     "srgan": ("SRResNet", "looks: stage 2 of SRGAN", "srgan"),
     "rrdb": ("RRDBNet", "PSNR: stage 1 of ESRGAN", "esrgan"),
     "esrgan": ("RRDBNet", "looks: stage 2 of ESRGAN", "esrgan"),
 }
-_HERE = Path(__file__).parent if "__file__" in globals() else Path(importlib.util.find_spec("srgan_study").origin).parent
+_HERE = (Path(__file__).parent if "__file__" in globals()
+         else Path(importlib.util.find_spec("srgan_study").origin).parent)
 _PLACES = (_HERE/"zoo", _HERE.parent/"results"/"weights") # a wheel's, a checkout's
 
 def _shipped(name: str) -> Path | None:
@@ -253,7 +302,8 @@ def _shipped(name: str) -> Path | None:
 
 def known() -> pd.DataFrame: # a row per name
     "The names that `load` takes beside files, and which of them are here."
-    return pd.DataFrame([dict(name=n, network=net, trained_for=aim, here=_shipped(n) is not None) for n, (net, aim, _) in _SHIPPED.items()])
+    return pd.DataFrame([dict(name=n, network=net, trained_for=aim, here=_shipped(n) is not None)
+                         for n, (net, aim, _) in _SHIPPED.items()])
 
 def resolve(
     name_or_path: str | Path, # srresnet, srgan, rrdb, esrgan, or a file
@@ -262,21 +312,25 @@ def resolve(
     name = str(name_or_path)
     if name in _SHIPPED and not isinstance(name_or_path, Path):
         if path := _shipped(name): return path
-        raise StudyError(f"{name}: these weights don't ship with this copy; train them (srgan-study train {_SHIPPED[name][2]}-demo) or give a file")
+        raise StudyError(f"{name}: these weights don't ship with this copy; "
+                         f"train them (srgan-study train {_SHIPPED[name][2]}-demo) or give a file")
     if Path(name).is_file(): return Path(name)
     if Path(name).is_dir(): raise StudyError(f"{name}: is a folder, not weights; name a file in it")
-    if Path(name).suffix or len(Path(name).parts) > 1: raise StudyError(f"{name}: no such file; check the path, or use one of {', '.join(_SHIPPED)}")
+    if Path(name).suffix or len(Path(name).parts) > 1:
+        raise StudyError(f"{name}: no such file; check the path, or use one of {', '.join(_SHIPPED)}")
     raise StudyError(f"{name}: unknown weights; known are {', '.join(_SHIPPED)}, or give a file")
 
-# %% ../nbs/12_weights.ipynb #27622140
+# %% ../nbs/12_weights.ipynb #18059a49
 def load(
     name_or_path: str | Path,  # a name from `known()`, or a file: ours, or any that `import_checkpoint` takes
     scale: int | None = None,  # raise `StudyError` where the network has another
-) -> nn.Module:                # eval mode, no gradients, (N, 3, H, W) in [0, 1] to (N, 3, H*scale, W*scale); has .scale, .config, .metadata
-    "A trained generator. Raises `StudyError` for a file that is missing, damaged, hostile, or another network's."
+) -> nn.Module:                # (N, 3, H, W) in [0, 1] to (N, 3, H*scale, W*scale); has .scale, .config, .metadata
+    """A trained generator, in eval mode and without gradients.
+
+    Raises `StudyError` for a file that is missing, damaged, hostile, or another network's."""
     return _read(resolve(name_or_path), scale)
 
-# %% ../nbs/12_weights.ipynb #84f76d80
+# %% ../nbs/12_weights.ipynb #af1e7592
 def import_checkpoint(
     file: str | Path,         # .pth, .pt, .safetensors, or ncnn's .bin with its .param beside it
     out: str | Path,          # *.safetensors
@@ -286,12 +340,13 @@ def import_checkpoint(
     path = Path(file)
     if not path.is_file(): raise StudyError(f"{path}: no such file; check the path")
     model = _read(path, scale)
-    noted = {k: v for k, v in model.metadata.items() if k not in ("format_version", "architecture", "config", "scale")}
+    noted = {k: v for k, v in model.metadata.items()
+             if k not in ("format_version", "architecture", "config", "scale")}
     source = noted.pop("sha256")
     save(out, model, **noted | dict(imported_from=dict(file=path.name, sha256=source)))
     return model
 
-# %% ../nbs/12_weights.ipynb #622a2063
+# %% ../nbs/12_weights.ipynb #b915d0a3
 FORMATS = ("safetensors", "pth", "onnx")
 
 def export(
@@ -306,63 +361,82 @@ def export(
     about = {k: v for k, v in model.metadata.items() if k != "sha256"}
     if form == "safetensors": return save(out, model, **about)
     if form == "pth":
-        with whole_file(out) as file: torch.save({"params": {k: v.contiguous() for k, v in model.state_dict().items()}, _KEY: json.dumps(about, sort_keys=True)}, file)
+        tensors = {k: v.contiguous() for k, v in model.state_dict().items()}
+        with whole_file(out) as file:
+            torch.save({"params": tensors, _KEY: json.dumps(about, sort_keys=True)}, file)
     else:
         data = _onnx(model, Path(out))
         with whole_file(out) as file: file.write(data)
 
-# %% ../nbs/12_weights.ipynb #914280f1
+# %% ../nbs/12_weights.ipynb #a8f1b9b5
 def _onnx(model: nn.Module, out: Path) -> bytes:
     "The network as an ONNX model (input `lr`, output `sr`, height and width free)."
     absent = [p for p in ("onnx", "onnxscript") if importlib.util.find_spec(p) is None]
-    if absent: raise StudyError(f"{out}: writing ONNX needs the package {' and '.join(absent)}; pip install 'srgan_study[onnx]'")
+    if absent:
+        raise StudyError(f"{out}: writing ONNX needs the package {' and '.join(absent)}; "
+                         "pip install 'srgan_study[onnx]'")
     example = torch.rand(1, 3, 24, 32)
     free = {0: torch.export.Dim("images"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore") # about the exporter's own future
-        program = torch.onnx.export(model.to(memory_format=torch.contiguous_format), (example,), dynamo=True, input_names=["lr"], output_names=["sr"], dynamic_shapes=(free,), verbose=False)
-    program.model_proto.metadata_props.add(key=_KEY, value=json.dumps({k: v for k, v in model.metadata.items()}, sort_keys=True))
+        program = torch.onnx.export(
+            model.to(memory_format=torch.contiguous_format), (example,), dynamo=True,
+            input_names=["lr"], output_names=["sr"], dynamic_shapes=(free,), verbose=False)
+    about = json.dumps({k: v for k, v in model.metadata.items()}, sort_keys=True)
+    program.model_proto.metadata_props.add(key=_KEY, value=about)
     return program.model_proto.SerializeToString()
 
-# %% ../nbs/12_weights.ipynb #df64aa64
+# %% ../nbs/12_weights.ipynb #005a2dee
 def interpolate(
     a: str | Path,   # weights at alpha = 0, the PSNR network in the paper
     b: str | Path,   # weights at alpha = 1, the GAN; same architecture
     out: str | Path, # *.safetensors
     alpha: float,    # 0..1, the share of b
 ) -> nn.Module:      # the network between, as `load` gives it
-    "Network interpolation (ESRGAN, sec. 3.4, eq. 5). Raises `StudyError` where the two differ in more than their weights."
+    "Network interpolation (ESRGAN, sec. 3.4, eq. 5). `StudyError` where the two differ in more than their weights."
     if not 0 <= alpha <= 1: raise StudyError(f"alpha is between 0 and 1, not {alpha}")
     first, second = load(a), load(b)
     if type(first) is not type(second) or first.config != second.config:
-        raise StudyError(f"{a} and {b}: different networks can't be mixed ({type(first).__name__} {first.config}, {type(second).__name__} {second.config})")
+        raise StudyError(f"{a} and {b}: different networks can't be mixed ({type(first).__name__} {first.config}, "
+                         f"{type(second).__name__} {second.config})")
     theirs = second.state_dict()
-    if any(v.shape != theirs[k].shape for k, v in first.state_dict().items()): raise StudyError(f"{a} and {b}: one has a PReLU slope for each channel, the other one for all; they can't be mixed")
-    between = {k: torch.lerp(v, theirs[k], alpha) if v.is_floating_point() else v for k, v in first.state_dict().items()}
+    if any(v.shape != theirs[k].shape for k, v in first.state_dict().items()):
+        raise StudyError(f"{a} and {b}: one has a PReLU slope for each channel, the other one for all; "
+                         "they can't be mixed")
+    between = {k: torch.lerp(v, theirs[k], alpha) if v.is_floating_point() else v
+               for k, v in first.state_dict().items()}
     first.load_state_dict(between)
     save(out, first, interpolated=dict(a=first.metadata["sha256"], b=second.metadata["sha256"], alpha=alpha))
     return load(out)
 
-# %% ../nbs/12_weights.ipynb #434daa9b
-def _cpu_has_amx() -> bool:
-    "Whether this processor multiplies matrices of bfloat16 in hardware."
-    if ask := getattr(torch.cpu, "_is_amx_tile_supported", None): return ask()
-    return Path("/proc/cpuinfo").exists() and "amx_bf16" in Path("/proc/cpuinfo").read_text().split()
+# %% ../nbs/12_weights.ipynb #ea723dad
+@lru_cache(maxsize=1)
+def _bf16_speed(side: int = 512, tries: int = 7) -> float:
+    "How many times as fast as float32 this processor multiplies matrices in bfloat16: best of some tries of each."
+    def best(dtype):
+        matrix = torch.rand(side, side).to(dtype)
+        times = []
+        for _ in range(tries):
+            began = time.perf_counter()
+            matrix @ matrix
+            times.append(time.perf_counter() - began)
+        return min(times)
+    return best(torch.float32)/best(torch.bfloat16)
 
 def choose_precision(
     wish: str = "auto",                 # "auto", "fp32" or "bf16"
     device: str | torch.device = "cpu", # where the network runs
 ) -> str:                               # "fp32" or "bf16"
-    "The precision to run a network in; `auto` is bf16 where the hardware has it. Raises `StudyError` for another wish."
+    "The precision to run a network in; `auto` is bf16 where that is clearly faster. `StudyError` for another wish."
     if wish not in ("auto", "fp32", "bf16"): raise StudyError(f"precision {wish!r}: unknown; use auto, fp32 or bf16")
-    kind = torch.device(device).type
-    fast = _cpu_has_amx() if kind == "cpu" else kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    if wish == "bf16" and not fast: warnings.warn(f"this {kind} has no matrix units for bf16, which may be slower here than fp32", stacklevel=2)
-    return wish if wish != "auto" else "bf16" if fast else "fp32"
+    if wish != "auto": return wish
+    if torch.device(device).type == "cpu": return "bf16" if _bf16_speed() > 1.4 else "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
 
 def running_in(
     precision: str,                     # "fp32" or "bf16", see `choose_precision`
     device: str | torch.device = "cpu", # where the network runs
 ):
     "A context in which convolutions and matrix products run in `precision` (autocast), while weights stay float32."
-    return torch.autocast(torch.device(device).type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
+    return (torch.autocast(torch.device(device).type, torch.bfloat16) if precision == "bf16"
+            else contextlib.nullcontext())
