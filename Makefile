@@ -5,7 +5,6 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 # Real photos and benchmark sets for the tests that need them; those tests skip where the folder is missing.
 export SRGAN_STUDY_TEST_DATA ?= $(abspath ../shared/data)
-export MPLBACKEND := agg
 export PYTHONUNBUFFERED := 1
 
 .PHONY: help study test lab install export

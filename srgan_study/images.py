@@ -155,7 +155,7 @@ def _resize_matrix(length: int, scale: Fraction, antialiasing: bool, border: str
     keep = weight.ravel() != 0
     return csr_array((weight.ravel()[keep], (rows[keep], taps.ravel()[keep])), shape=(out, length))
 
-# %% ../nbs/00_images.ipynb #020c2b65
+# %% ../nbs/00_images.ipynb #d9af18cf
 def imresize(
     image: np.ndarray | torch.Tensor, # uint8 or float, (H, W) or (H, W, C); or a float torch batch (N, C, H, W)
     scale: float | Fraction,          # e.g. 4, 1/4, Fraction(2, 3); sizes become ceil(size*scale)
@@ -168,6 +168,7 @@ def imresize(
     if border not in ("repeat", "mirror"): raise ValueError(f"border is 'repeat' or 'mirror', not {border!r}")
     if kernel not in ("cubic", "box"): raise ValueError(f"kernel is 'cubic' or 'box', not {kernel!r}")
     exact = Fraction(scale).limit_denominator(1000)
+    if 0 in image.shape: raise ValueError(f"an image without pixels, {tuple(image.shape)}, has no size to change")
     if exact <= 0: raise ValueError(f"scale must be positive, not {scale}")
     matrix = lambda length: _resize_matrix(length, exact, antialiasing, border, kernel == "box")
     if isinstance(image, torch.Tensor): return _resize_batch(image, matrix)
