@@ -94,7 +94,7 @@ def train(
     written = training.train(chosen, store, run, pairs, resume, max_minutes)
     for name, path in written.items(): print(f"{name}: {path}")
 
-# %% ../nbs/50_cli.ipynb #ff7dbd15
+# %% ../nbs/50_cli.ipynb #135346c8
 @app.command()
 def evaluate(
     names: Annotated[list[str], typer.Argument(metavar="WEIGHTS...", help="Names (see `weights list`), "
@@ -112,11 +112,11 @@ def evaluate(
     precision: PrecisionOption = Precision.auto,
     root: Root = None,
 ):
-    "PSNR, SSIM and LR consistency of weights on data sets: means with 95 % intervals, and each figure's protocol."
+    "Measure weights on data sets: PSNR, SSIM, LR consistency. Means have 95 % intervals, figures their protocol."
     from srgan_study import evaluation
     rows = evaluation.evaluate(names, hr, lr=lr or None, scale=scale, csv=csv, save=save,
                                precision=precision.value, root=root)
-    if len(rows): print(evaluation.readable(evaluation.summary(rows)).to_string(index=False))
+    if len(rows): print(evaluation.as_text(rows))
     for name in rows.weights.unique() if against else ():
         if name != against:
             differences = evaluation.compare(rows, name, against)
