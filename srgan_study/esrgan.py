@@ -46,7 +46,7 @@ class RRDB(nn.Module):
 
     def forward(self, x): return x + 0.2*self.rdb3(self.rdb2(self.rdb1(x)))
 
-# %% ../nbs/11_esrgan.ipynb #44047205
+# %% ../nbs/11_esrgan.ipynb #e441ab61
 class RRDBNet(nn.Module):
     """ESRGAN's generator (ESRGAN, fig. 3 and 4); trained on L1 alone it is the paper's PSNR-oriented RRDB.
 
@@ -79,7 +79,7 @@ class RRDBNet(nn.Module):
         return self.conv_last(F.leaky_relu(self.conv_hr(features), 0.2))
 
     def _init_weights(self):
-        "A tenth of He's initialisation in the dense blocks (ESRGAN, sec. 3.1), torch's own elsewhere, as in the release."
+        "A tenth of He's initialisation in the dense blocks (ESRGAN, sec. 3.1), torch's own elsewhere, as released."
         for name, module in self.named_modules():
             if ".rdb" not in name or not isinstance(module, nn.Conv2d): continue
             nn.init.kaiming_normal_(module.weight)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-# %% ../nbs/10_srgan.ipynb #bfec1ae5
+# %% ../nbs/10_srgan.ipynb #ef1ef507
 def _norm(channels: int, batch_norm: bool) -> list[nn.Module]:
     "The paper's batch norm, or nothing."
     return [nn.BatchNorm2d(channels)] if batch_norm else []
@@ -25,7 +25,8 @@ class ResidualBlock(nn.Module):
     ):
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1, bias=not batch_norm), *_norm(channels, batch_norm), nn.PReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=not batch_norm), *_norm(channels, batch_norm),
+            nn.PReLU(),
             nn.Conv2d(channels, channels, 3, padding=1, bias=not batch_norm), *_norm(channels, batch_norm))
 
     def forward(self, x): return x + self.body(x)
@@ -41,11 +42,12 @@ class UpsampleBlock(nn.Sequential):
 
 SCALES = {2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)} # the steps that make up each scale
 
-# %% ../nbs/10_srgan.ipynb #d4a46b45
+# %% ../nbs/10_srgan.ipynb #ce9aa005
 class SRResNet(nn.Module):
     """SRGAN's generator, the same network that trained on MSE alone is called SRResNet (SRGAN, fig. 4 and sec. 3.2).
 
-    Maps LR (N, 3, H, W) in [0, 1] to SR (N, 3, H*scale, W*scale): inside [0, 1] with output="tanh", around it with "linear"."""
+    Maps LR (N, 3, H, W) in [0, 1] to SR (N, 3, H*scale, W*scale): inside [0, 1] with output="tanh",
+    around it with "linear"."""
     def __init__(self,
         scale: int = 4,          # 2, 3, 4 or 8
         blocks: int = 16,        # B, residual blocks
@@ -58,12 +60,15 @@ class SRResNet(nn.Module):
         if scale not in SCALES: raise ValueError(f"scale is one of {list(SCALES)}, not {scale}")
         if output not in ("tanh", "linear"): raise ValueError(f"output is 'tanh' or 'linear', not {output!r}")
         if skip not in ("none", "bilinear"): raise ValueError(f"skip is 'none' or 'bilinear', not {skip!r}")
-        if skip == "bilinear" and output == "tanh": raise ValueError("a skip adds to the image, which tanh can't hold; use output='linear'")
-        self.config = dict(scale=scale, blocks=blocks, channels=channels, batch_norm=batch_norm, output=output, skip=skip)
+        if skip == "bilinear" and output == "tanh":
+            raise ValueError("a skip adds to the image, which tanh can't hold; use output='linear'")
+        self.config = dict(scale=scale, blocks=blocks, channels=channels, batch_norm=batch_norm,
+                           output=output, skip=skip)
         self.scale = scale
         self.conv_first = nn.Sequential(nn.Conv2d(3, channels, 9, padding=4), nn.PReLU())
         self.body = nn.Sequential(*[ResidualBlock(channels, batch_norm) for _ in range(blocks)])
-        self.conv_body = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=not batch_norm), *_norm(channels, batch_norm))
+        self.conv_body = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, bias=not batch_norm), *_norm(channels, batch_norm))
         self.upsample = nn.Sequential(*[UpsampleBlock(channels, factor) for factor in SCALES[scale]])
         self.conv_last = nn.Conv2d(channels, 3, 9, padding=4)
         self._init_weights()
@@ -89,9 +94,10 @@ def count_parameters(model: nn.Module) -> int:
     "The number of trainable values in a network."
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
-# %% ../nbs/10_srgan.ipynb #83d7e446
+# %% ../nbs/10_srgan.ipynb #2d0bc370
 class Discriminator(nn.Module):
-    "SRGAN's discriminator (SRGAN, fig. 4): images (N, 3, H, W) in [0, 1], H and W at least 16, to logits (N, 1), high for real."
+    """SRGAN's discriminator (SRGAN, fig. 4): images (N, 3, H, W) in [0, 1], H and W at least 16,
+    to logits (N, 1), high for real."""
     def __init__(self,
         patch: int = 96,    # HR pixels of a training patch; the dense layer sees (patch/16)^2 positions
         channels: int = 64, # feature maps of the first layer
@@ -102,10 +108,13 @@ class Discriminator(nn.Module):
         widths = [channels*n for n in (1, 1, 2, 2, 4, 4, 8, 8)]
         layers, last = [], 3
         for i, width in enumerate(widths):
-            layers += [nn.Conv2d(last, width, 3, stride=1 + i % 2, padding=1, bias=i == 0), *_norm(width, i > 0), nn.LeakyReLU(0.2)]
+            layers += [nn.Conv2d(last, width, 3, stride=1 + i % 2, padding=1, bias=i == 0),
+                       *_norm(width, i > 0), nn.LeakyReLU(0.2)]
             last = width
         self.features = nn.Sequential(*layers)
         self.positions = nn.AdaptiveAvgPool2d(math.ceil(patch/16))
-        self.dense = nn.Sequential(nn.Flatten(), nn.Linear(last*math.ceil(patch/16)**2, 16*channels), nn.LeakyReLU(0.2), nn.Linear(16*channels, 1))
+        self.dense = nn.Sequential(
+            nn.Flatten(), nn.Linear(last*math.ceil(patch/16)**2, 16*channels), nn.LeakyReLU(0.2),
+            nn.Linear(16*channels, 1))
 
     def forward(self, image): return self.dense(self.positions(self.features(image*2 - 1)))
