@@ -138,7 +138,7 @@ def upscale(
     from srgan_study import upscaling
     upscaling.upscale_files(inputs, out, weights, tile=tile, precision=precision.value, force=force)
 
-# %% ../nbs/50_cli.ipynb #6cc99a7e
+# %% ../nbs/50_cli.ipynb #687b5f55
 @weights.command("list")
 def weights_list():
     "The weights that go by name, and whether they are here."
@@ -158,14 +158,14 @@ def weights_import(
 
 @weights.command("export")
 def weights_export(
-    name: Annotated[str, typer.Argument(metavar="NAME|FILE")],
-    out: Annotated[Path, typer.Argument(metavar="OUT")],
-    format: Annotated[Format, typer.Option(help="pth is what BasicSR and spandrel load; "
-        "onnx takes images of any size.")] = Format.safetensors,
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="Weights by name (see `weights list`) or file.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write: .safetensors, .pth or .onnx.")],
+    format: Annotated[Optional[Format], typer.Option(help="What OUT ends in, when left out; pth is what BasicSR "
+        "and spandrel load, onnx takes images of any size.")] = None,
 ):
     "Write weights in another format."
     from srgan_study import weights
-    weights.export(name, out, format=format.value)
+    weights.export(name, out, format=format and format.value)
     print(out)
 
 @weights.command("interpolate")

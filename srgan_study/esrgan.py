@@ -46,7 +46,7 @@ class RRDB(nn.Module):
 
     def forward(self, x): return x + 0.2*self.rdb3(self.rdb2(self.rdb1(x)))
 
-# %% ../nbs/11_esrgan.ipynb #e441ab61
+# %% ../nbs/11_esrgan.ipynb #086e5bd2
 class RRDBNet(nn.Module):
     """ESRGAN's generator (ESRGAN, fig. 3 and 4); trained on L1 alone it is the paper's PSNR-oriented RRDB.
 
@@ -59,6 +59,7 @@ class RRDBNet(nn.Module):
     ):
         super().__init__()
         if scale not in SCALES: raise ValueError(f"scale is one of {list(SCALES)}, not {scale}")
+        if blocks < 0 or channels < 1 or growth < 1: raise ValueError("blocks is at least 0, channels and growth at least 1")
         self.config = dict(scale=scale, blocks=blocks, channels=channels, growth=growth)
         self.scale = scale
         self.conv_first = nn.Conv2d(3, channels, 3, padding=1)

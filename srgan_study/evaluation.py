@@ -6,7 +6,7 @@
 __all__ = ['METRICS', 'COLUMNS', 'dataset_name', 'evaluate', 'raise_failures', 'summary', 'readable', 'as_text', 'compare',
            'strip']
 
-# %% ../nbs/41_evaluation.ipynb #554a41a0
+# %% ../nbs/41_evaluation.ipynb #089f7dea
 import hashlib, sys, time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from .datasets import hr_images, list_images, pair_images
 from .images import StudyError, imresize, read_rgb, whole_file, write_rgb
+from .srgan import SCALES
 from .metrics import Protocol, lr_consistency
 from .upscaling import upscale
 from .weights import choose_precision, load
@@ -123,7 +124,7 @@ def _methods(
             methods[label] = (model, model.metadata["sha256"], how)
     return methods
 
-# %% ../nbs/41_evaluation.ipynb #31e9c329
+# %% ../nbs/41_evaluation.ipynb #0fdd1ca4
 def evaluate(
     weights: Sequence[str | Path],                  # names, files, or "bicubic"
     hr: str | Path | Sequence[str | Path],          # a folder or a data set's name, or several
@@ -139,6 +140,7 @@ def evaluate(
 
     Raises `StudyError` for what concerns all rows; what concerns one image costs its rows only, and
     `attrs["failures"]` has a line for each image that failed."""
+    if scale not in SCALES: raise StudyError(f"scale {scale}: must be one of {', '.join(map(str, SCALES))}")
     sources = [hr] if isinstance(hr, (str, Path)) else list(hr)
     smalls = [lr]*len(sources) if lr is None else [lr] if isinstance(lr, (str, Path)) else list(lr)
     if len(smalls) != len(sources):
@@ -171,7 +173,7 @@ def evaluate(
                                    protocol=f"{rgb} | {y}", precision=how, size=f"{large.shape[1]}x{large.shape[0]}",
                                    weights_sha256=sha256, pair_sha256=_fingerprint(large, little))
                         key = tuple(row[c] for c in _KEY)
-                        kept = Path(save)/dataset/label/f"{hr_path.stem}.png" if save else None
+                        kept = Path(save)/dataset/label/f"{hr_path.name.removesuffix('.png')}.png" if save else None
                         if ((old := table.get(key)) and all(old[c] == row[c] for c in _STATE)
                                 and (kept is None or kept.exists())):
                             rows.append(old)
@@ -301,7 +303,7 @@ def compare(
     if not lines: raise StudyError(f"{a} and {b}: no image that both were measured on under the same protocol")
     return pd.DataFrame(lines)
 
-# %% ../nbs/41_evaluation.ipynb #3ebb1133
+# %% ../nbs/41_evaluation.ipynb #2dc510b1
 def strip(
     images: dict[str, np.ndarray],                    # name -> uint8 (H, W, 3); smaller ones (LR) get larger pixels
     box: tuple[int, int, int, int] | None = None,     # top, left, height, width in the largest's pixels; None: whole
@@ -310,11 +312,11 @@ def strip(
     "The same detail of several images side by side."
     full = max(image.shape[0] for image in images.values())
     top, left, high, wide = box or (0, 0, full, max(image.shape[1] for image in images.values()))
-    figure, axes = plt.subplots(1, len(images), figsize=(width*len(images), width*high/wide + 0.3), squeeze=False)
+    size = width*len(images), width*high/wide + 0.3
+    figure, axes = plt.subplots(1, len(images), figsize=size, squeeze=False, layout="constrained")
     for ax, (name, image) in zip(axes[0], images.items()):
         shrink = image.shape[0]/full
         ax.imshow(image, interpolation="nearest", extent=(0, image.shape[1]/shrink, full, 0))
         ax.set(xlim=(left, left + wide), ylim=(top + high, top), title=name)
         ax.title.set_fontsize(10); ax.axis("off")
-    figure.tight_layout(pad=0.3)
     return figure

@@ -59,7 +59,7 @@ def _umask():
     mask = os.umask(0); os.umask(mask)
     return mask
 
-# %% ../nbs/00_images.ipynb #0b6270a1
+# %% ../nbs/00_images.ipynb #95c494f8
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 def read_rgb(
@@ -86,6 +86,7 @@ def _to_rgb(picture: Image.Image) -> np.ndarray:
     if picture.mode.startswith("I"): # 16-bit gray: 65535 must become 255, where Pillow's own conversion would clip
         gray = np.round(np.asarray(picture).astype(np.float64)/257).clip(0, 255).astype(np.uint8)
         return np.repeat(gray[..., None], 3, axis=2)
+    if picture.mode == "F": raise ValueError("floating point, whose range nobody says; convert it to 8 or 16 bit")
     return np.array(picture.convert("RGB"))
 
 # %% ../nbs/00_images.ipynb #a5bb0c53

@@ -105,7 +105,7 @@ def _unknown(setting: str, key: str, known: set[str]) -> StudyError:
     hint = f"did you mean {near[0]}? " if near else ""
     return StudyError(f"--set {setting}: unknown key {key!r}; {hint}known are {', '.join(sorted(known))}")
 
-# %% ../nbs/31_recipes.ipynb #ccafb54d
+# %% ../nbs/31_recipes.ipynb #e0efcfc3
 def _set(record: Recipe | Stage, key: str, text: str, setting: str) -> Recipe | Stage:
     "`record` with the field `key` (or, in an option group, `group.key`) set to what `text` says."
     name, _, option = key.partition(".")
@@ -116,7 +116,8 @@ def _set(record: Recipe | Stage, key: str, text: str, setting: str) -> Recipe | 
         if not option:
             example = f"{name}.{next(iter(old), 'blocks')}=VALUE"
             raise StudyError(f"--set {setting}: {name} is a group; set one of its options, such as {example}")
-        return replace(record, **{name: old | {option: _guess(text, old.get(option))}})
+        try: return replace(record, **{name: old | {option: _guess(text, old.get(option))}})
+        except ValueError: raise StudyError(f"--set {setting}: expected a value like {old[option]!r}") from None
     if option: raise StudyError(f"--set {setting}: {name} has no parts; write {name}={text}")
     try: return replace(record, **{name: _parse(text, old)})
     except ValueError: raise StudyError(f"--set {setting}: expected a value like {old!r}") from None

@@ -42,7 +42,7 @@ class UpsampleBlock(nn.Sequential):
 
 SCALES = {2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)} # the steps that make up each scale
 
-# %% ../nbs/10_srgan.ipynb #ce9aa005
+# %% ../nbs/10_srgan.ipynb #c266e788
 class SRResNet(nn.Module):
     """SRGAN's generator, the same network that trained on MSE alone is called SRResNet (SRGAN, fig. 4 and sec. 3.2).
 
@@ -62,6 +62,7 @@ class SRResNet(nn.Module):
         if skip not in ("none", "bilinear"): raise ValueError(f"skip is 'none' or 'bilinear', not {skip!r}")
         if skip == "bilinear" and output == "tanh":
             raise ValueError("a skip adds to the image, which tanh can't hold; use output='linear'")
+        if blocks < 0 or channels < 1: raise ValueError("blocks is at least 0, channels at least 1")
         self.config = dict(scale=scale, blocks=blocks, channels=channels, batch_norm=batch_norm,
                            output=output, skip=skip)
         self.scale = scale

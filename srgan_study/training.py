@@ -6,8 +6,8 @@
 __all__ = ['LOG_COLUMNS', 'VALIDATION_COLUMNS', 'Stage', 'Recipe', 'learning_rate', 'update_average', 'validation_pairs',
            'Interrupted', 'train', 'commit', 'environment']
 
-# %% ../nbs/30_training.ipynb #e51244c0
-import csv, json, math, os, platform, signal, subprocess, time
+# %% ../nbs/30_training.ipynb #d37d61f5
+import csv, json, math, os, platform, re, signal, subprocess, time
 from collections.abc import Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -31,7 +31,7 @@ from .patches import Patches
 from .perceptual import PerceptualLoss
 from .weights import choose_precision, load, running_in, save
 
-# %% ../nbs/30_training.ipynb #51704865
+# %% ../nbs/30_training.ipynb #6384064c
 @dataclass(frozen=True)
 class Stage:
     "One stage of a schedule; a loss whose weight is 0 is not computed."
@@ -62,6 +62,10 @@ class Stage:
         check(self.batch >= 1 and self.patch >= 1, "batch and patch are at least 1")
         check(math.isfinite(self.learning_rate) and self.learning_rate > 0,
               f"learning_rate must be above 0, not {self.learning_rate}")
+        check(re.fullmatch(r"[\w-]+", self.output), "its name is made of letters, digits, _ and -")
+        check(self.clip >= 0 and self.gamma > 0, "clip is at least 0 and gamma above 0")
+        check(all(isinstance(m, int) for m in self.milestones), "milestones are iterations")
+        check(0 <= self.label_noise <= 1, f"label_noise is from 0 to 1, not {self.label_noise}")
         check(0 <= self.ema < 1, f"ema is at least 0 and below 1, not {self.ema}")
         check(self.decay in ("steps", "cosine"), f"decay is 'steps' or 'cosine', not {self.decay!r}")
         check(self.adversarial_loss in kinds,
@@ -73,7 +77,7 @@ def _check(good: bool, what: str):
     "Refuse an impossible recipe with one line."
     if not good: raise StudyError(f"recipe: {what}; see `srgan-study train --help`")
 
-# %% ../nbs/30_training.ipynb #733c9173
+# %% ../nbs/30_training.ipynb #5c910f86
 _NETWORKS = {"srgan": (srgan.SRResNet, srgan.Discriminator), "esrgan": (esrgan.RRDBNet, esrgan.Discriminator)}
 
 @dataclass(frozen=True)
@@ -100,6 +104,8 @@ class Recipe:
                f"precision is 'auto', 'fp32' or 'bf16', not {self.precision!r}")
         for name in ("log_every", "validate_every", "checkpoint_every"):
             _check(getattr(self, name) >= 1, f"{name} is at least 1")
+        _check(self.scale in srgan.SCALES, f"scale is one of {', '.join(map(str, srgan.SCALES))}, not {self.scale}")
+        _check(0 <= self.seed < 2**32, f"seed is from 0 to 2^32 - 1, not {self.seed}")
         for stage in self.stages:
             _check(stage.patch % self.scale == 0,
                    f"stage {stage.output}: patch {stage.patch} is no multiple of scale {self.scale}")
@@ -404,7 +410,7 @@ def train(
             generator = deepcopy(s.result).requires_grad_(True)
     return written
 
-# %% ../nbs/30_training.ipynb #74b78548
+# %% ../nbs/30_training.ipynb #a7255973
 def _open_run(recipe: Recipe, store: Store, run: Path, resume: bool) -> tuple[Recipe, nn.Module, dict | None]:
     "The recipe with its precision settled, the generator to begin with, and the checkpoint to restore."
     if store.scale != recipe.scale:
@@ -443,7 +449,8 @@ def _build(recipe: Recipe) -> nn.Module:
         for stage in recipe.stages:
             if stage.perceptual: PerceptualLoss(**stage.features)
             if stage.adversarial: discriminator(patch=stage.patch, **recipe.discriminator)
-    except (TypeError, ValueError) as e: raise StudyError(f"recipe {recipe.name}: {e}; set other options") from None
+    except (TypeError, ValueError, RuntimeError) as e:
+        raise StudyError(f"recipe {recipe.name}: a network can't be built ({str(e).splitlines()[0]}); set other options") from None
     return network
 
 def _device() -> str:
@@ -464,9 +471,10 @@ def _save_weights(s: _State, run: Path, store: Store) -> Path:
 
 def _not_finite(s: _State, run: Path) -> StudyError:
     "What to say when a loss stops being a number."
-    good = (_checkpoints(run) or ["none yet"])[-1]
+    kept = _checkpoints(run)
+    good = f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
     return StudyError(f"{run}: the loss or its gradient stopped being finite in stage {s.stage.output} at iteration "
-                      f"{s.iteration + 1}; the last good checkpoint is {good}; "
+                      f"{s.iteration + 1}; {good}; "
                       "try a smaller learning_rate or precision=fp32")
 
 # %% ../nbs/30_training.ipynb #1a3ad308

@@ -346,7 +346,7 @@ def import_checkpoint(
     save(out, model, **noted | dict(imported_from=dict(file=path.name, sha256=source)))
     return model
 
-# %% ../nbs/12_weights.ipynb #b915d0a3
+# %% ../nbs/12_weights.ipynb #67c6411a
 FORMATS = ("safetensors", "pth", "onnx")
 
 def export(
@@ -355,7 +355,10 @@ def export(
     format: str | None = None, # one of FORMATS; by default what `out` ends in
 ) -> None:
     "Write weights for other programs; ONNX takes any height and width. Raises `StudyError`."
-    form = format or Path(out).suffix.removeprefix(".")
+    suffix = Path(out).suffix.removeprefix(".")
+    form = format or suffix
+    if suffix in FORMATS and form != suffix:
+        raise StudyError(f"{out}: ends in .{suffix} but was to be {form}; change one of the two")
     if form not in FORMATS: raise StudyError(f"{out}: unknown format {form!r}; use one of {', '.join(FORMATS)}")
     model = load(name_or_path)
     about = {k: v for k, v in model.metadata.items() if k != "sha256"}
