@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CATALOGUE', 'list_images', 'image_size', 'pair_images', 'RemoteFile', 'Dataset', 'data_root', 'data_list', 'get',
-           'hr_images', 'lr_images', 'Store', 'pack', 'open_store']
+           'fetch', 'remote_size', 'hr_images', 'lr_images', 'Store', 'pack', 'open_store']
 
-# %% ../nbs/01_datasets.ipynb #be87cf52
+# %% ../nbs/01_datasets.ipynb #00000002
 import concurrent.futures, contextlib, csv, datetime, email.utils, errno, hashlib, importlib.resources, importlib.util
 import json, multiprocessing.connection, os, re, shutil, signal, stat, sys, threading, time, urllib.parse, warnings
 import zipfile, zlib
@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 from .images import IMAGE_SUFFIXES, StudyError, explain_os_errors, imresize, read_rgb, whole_file
 
-# %% ../nbs/01_datasets.ipynb #f53de219
+# %% ../nbs/01_datasets.ipynb #00000005
 def list_images(
     folder: str | os.PathLike, # looked through without its subfolders
 ) -> list[Path]:               # sorted by name, at least one
@@ -42,7 +42,7 @@ def list_images(
                          "name the folder that holds them")
     return images
 
-# %% ../nbs/01_datasets.ipynb #3a8b1495
+# %% ../nbs/01_datasets.ipynb #00000008
 def image_size(
     path: str | os.PathLike, # an image
 ) -> tuple[int, int]:        # height, width, as `read_rgb` gives it (turned upright)
@@ -101,7 +101,7 @@ def _check_pair(hr: Path, lr: Path, scale: int, hr_size: tuple, lr_size: tuple) 
                          f"so at scale {scale} it must be {expected[1]} x {expected[0]}; "
                          "check the folder and the scale")
 
-# %% ../nbs/01_datasets.ipynb #5b65cdb9
+# %% ../nbs/01_datasets.ipynb #0000000b
 _EMBEDDED = { # name: (package, path in it, SHA-256)
     "embedded-train": [
         ("skimage", "data/astronaut.png", "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5"),
@@ -131,7 +131,7 @@ def _embedded(name: str) -> list[Path]:
         paths.append(path)
     return paths
 
-# %% ../nbs/01_datasets.ipynb #1b9e10fd
+# %% ../nbs/01_datasets.ipynb #0000000e
 @dataclass(frozen=True)
 class RemoteFile:
     "A file that can be downloaded."
@@ -180,14 +180,14 @@ def _read_catalogue() -> dict[str, Dataset]:
 
 CATALOGUE = _read_catalogue()
 
-# %% ../nbs/01_datasets.ipynb #69c52b7d
+# %% ../nbs/01_datasets.ipynb #00000013
 def data_root(
     root: str | os.PathLike | None = None, # wins, where given
 ) -> Path:
     "Where data sets live: `root`, else the environment variable SRGAN_STUDY_DATA, else the user's cache folder."
     return Path(root or os.environ.get("SRGAN_STUDY_DATA") or pooch.os_cache("srgan_study")).expanduser()
 
-# %% ../nbs/01_datasets.ipynb #3c1292a0
+# %% ../nbs/01_datasets.ipynb #00000015
 _LISTING = ".contents.json"
 
 def _unpacked(folder: Path, file: RemoteFile) -> dict[str, int] | None:
@@ -224,7 +224,7 @@ def data_list(
                          here="yes" if all(here) else "in part" if any(here) else "no"))
     return pd.DataFrame(rows)
 
-# %% ../nbs/01_datasets.ipynb #60f789fd
+# %% ../nbs/01_datasets.ipynb #00000018
 _PAUSE = 1.0  # seconds before the second attempt; doubles from there
 _LONGEST_PAUSE = 60.0
 _ATTEMPTS = 6 # in a row without a new byte
@@ -232,6 +232,9 @@ _ATTEMPTS = 6 # in a row without a new byte
 class _TryAgain(Exception):
     "An attempt failed in a way that may pass."
     def __init__(self, why: str, pause: float = 0): super().__init__(why); self.pause = pause
+
+class _Failed(StudyError):
+    "A download that won't come; whoever asked for it adds what can be done."
 
 class _Stopped(Exception):
     "Another file failed, or the user pressed Ctrl-C."
@@ -245,7 +248,7 @@ def _asked_pause(answer: requests.Response) -> float:
         return max(0.0, (then - now).total_seconds())
     return 0.0
 
-# %% ../nbs/01_datasets.ipynb #19bc6abf
+# %% ../nbs/01_datasets.ipynb #0000001a
 def _attempt(
     url: str,
     part: Path,                       # what has arrived; appended to
@@ -255,7 +258,7 @@ def _attempt(
     arrived: Callable[[int], None],   # called with the number of new bytes
     stop: threading.Event,
 ) -> None:
-    "Fetch the rest of a file; returns when all is there, raises `_TryAgain` or `StudyError` otherwise."
+    "Fetch the rest of a file; returns when all is there, raises `_TryAgain` or `_Failed` otherwise."
     have = part.stat().st_size if part.exists() else 0
     if have == size: return
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
@@ -268,13 +271,12 @@ def _attempt(
                     new = chunk[skip:] # what a server that ignores Range sends again
                     skip = max(0, skip - len(chunk))
                     if file.tell() + len(new) > size:
-                        raise StudyError(f"{url}: longer than the {size} bytes of the catalogue, "
-                                         "so it is another file; try another --mirror")
+                        raise _Failed(f"{url}: longer than the expected {size} bytes, so it is another file")
                     file.write(new)
                     file.flush()
                     arrived(len(new))
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):
-        raise StudyError(f"{url}: not an address that can be asked; check --mirror") from None
+        raise _Failed(f"{url}: not an address that can be asked") from None
     except requests.RequestException as e: raise _TryAgain(f"no connection ({type(e).__name__})") from e
     if (have := part.stat().st_size) < size: raise _TryAgain(f"the connection ended after {have} of {size} bytes")
 
@@ -288,14 +290,11 @@ def _begins_at(answer: requests.Response, url: str, have: int, size: int) -> int
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
         begin, whole = (int(found[1]), found[2]) if found else (have, None)
         if begin > have:
-            raise StudyError(f"{url}: the server answers with another range than it was asked for; "
-                             "try another --mirror")
+            raise _Failed(f"{url}: the server answers with another range than it was asked for")
     elif code != 200:
-        raise StudyError(f"{url}: the server answers {code} ({answer.reason}); "
-                         "check the address, or try another --mirror")
+        raise _Failed(f"{url}: the server answers {code} ({answer.reason})")
     if whole and whole != "*" and int(whole) != size and "Content-Encoding" not in answer.headers:
-        raise StudyError(f"{url}: has {whole} bytes instead of the catalogue's {size}, so it is another file; "
-                         "try another --mirror")
+        raise _Failed(f"{url}: has {whole} bytes instead of the expected {size}, so it is another file")
     return begin
 
 def _chunks(answer: requests.Response) -> Iterator[bytes]:
@@ -308,7 +307,7 @@ def _chunks(answer: requests.Response) -> Iterator[bytes]:
         if not piece: return
         yield piece
 
-# %% ../nbs/01_datasets.ipynb #6e37a9f6
+# %% ../nbs/01_datasets.ipynb #0000001c
 def _download(url: str, target: Path, file: RemoteFile, session: requests.Session, timeout: float,
               arrived: Callable[[int], None], say: Callable[[str], None], stop: threading.Event) -> None:
     "Fetch one file to `target`, which appears only when its size and SHA-256 are right."
@@ -325,14 +324,13 @@ def _download(url: str, target: Path, file: RemoteFile, session: requests.Sessio
             arrived(-file.bytes)
             damaged += 1
             if damaged == 2:
-                raise StudyError(f"{url}: twice not the file of the catalogue (its SHA-256 differs); "
-                                 "try another --mirror")
+                raise _Failed(f"{url}: twice not the expected file (its SHA-256 differs)")
         except _TryAgain as e:
             have = part.stat().st_size if part.exists() else 0
             failures, before = 1 if have > before else failures + 1, have
             if failures == _ATTEMPTS:
-                raise StudyError(f"{url}: {e}, {failures} times in a row; "
-                                 "what has arrived is kept, run it again later or try another --mirror") from None
+                raise _Failed(f"{url}: {e}, {failures} times in a row, "
+                              "and what has arrived is kept for the next run") from None
             pause = max(e.pause, min(_LONGEST_PAUSE, _PAUSE*2**(failures - 1)))
             say(f"{target.name}: {e}, again in {pause:.0f} s")
             if stop.wait(pause): raise _Stopped from None
@@ -352,7 +350,7 @@ def _flush(path: Path) -> None:
     "Wait until a file is on the disk."
     with open(path, "r+b") as file: os.fsync(file.fileno())
 
-# %% ../nbs/01_datasets.ipynb #61cf74ab
+# %% ../nbs/01_datasets.ipynb #0000001e
 def _unpack(archive: Path, folder: Path, sha256: str) -> None:
     "Unpack a zip archive's images into `folder`, whole or not at all; `StudyError` for a damaged or hostile one."
     beside = folder.with_name(f".{folder.name}.part")
@@ -395,7 +393,7 @@ def _members(opened: zipfile.ZipFile, archive: Path) -> dict[str, zipfile.ZipInf
     if not members: raise StudyError(f"{archive}: no images in it; don't use this archive")
     return members
 
-# %% ../nbs/01_datasets.ipynb #117998c6
+# %% ../nbs/01_datasets.ipynb #00000021
 def get(
     name: str,                             # of a data set in `CATALOGUE`
     root: str | os.PathLike | None = None, # see `data_root`
@@ -449,7 +447,8 @@ def _get_all(files: list[RemoteFile], place: Path, address: str, progress: bool,
         def one(file):
             target, url = targets[file], address + urllib.parse.quote(file.remote)
             if not _has_size(target, file.bytes):
-                _download(url, target, file, session, timeout, count, bar.set_postfix_str, stop)
+                try: _download(url, target, file, session, timeout, count, bar.set_postfix_str, stop)
+                except _Failed as e: raise StudyError(f"{e}; try another --mirror") from None
             if file.local.endswith("/"):
                 _unpack(target, place/file.local, file.sha256)
                 target.unlink()
@@ -461,7 +460,7 @@ def _get_all(files: list[RemoteFile], place: Path, address: str, progress: bool,
             pool.shutdown(wait=True, cancel_futures=True)
             session.close()
 
-# %% ../nbs/01_datasets.ipynb #3c8029b5
+# %% ../nbs/01_datasets.ipynb #00000023
 @contextlib.contextmanager
 def _lock(
     target: Path,        # a folder that is being made
@@ -481,7 +480,44 @@ def _lock(
             with contextlib.suppress(OSError): os.unlink(lock.lock_file)
     finally: lock.release()
 
-# %% ../nbs/01_datasets.ipynb #6655fb55
+# %% ../nbs/01_datasets.ipynb #00000028
+def fetch(
+    url: str,                  # http:// or https://
+    target: str | os.PathLike, # the file to write; its folder is made
+    sha256: str,               # of the whole file, 64 hexadecimal digits
+    size: int,                 # in bytes, see `remote_size`
+    progress: bool = True,     # show a bar, on standard error
+    timeout: float = 30,       # seconds of silence after which a connection is given up
+) -> Path:                     # `target`
+    "Download one file and verify it; called again after an interruption it goes on. `StudyError` where it can't."
+    target = Path(target)
+    if _has_size(target, size) and _sha256_of_file(target) == sha256: return target
+    with (_lock(target, tidy=True), requests.Session() as session,
+          tqdm(total=size, unit="B", unit_scale=True, desc=target.name, disable=not progress) as bar):
+        try: _download(url, target, RemoteFile(target.name, url, size, sha256), session, timeout,
+                       bar.update, bar.set_postfix_str, threading.Event())
+        except _Failed as e: raise StudyError(f"{e}; check the address and the SHA-256") from None
+    return target
+
+def remote_size(
+    url: str,            # http:// or https://
+    timeout: float = 30, # seconds of silence after which the connection is given up
+) -> int:
+    "The size of a remote file in bytes, as its server says before sending it; `StudyError` where it doesn't."
+    try:
+        with requests.get(url, headers={"Accept-Encoding": "identity"}, stream=True, timeout=timeout) as answer:
+            if answer.status_code != 200:
+                raise StudyError(f"{url}: the server answers {answer.status_code} ({answer.reason}); "
+                                 "check the address")
+            return int(answer.headers["Content-Length"])
+    except requests.RequestException as e:
+        raise StudyError(f"{url}: no connection ({type(e).__name__}); "
+                         "check the address, or try again later") from None
+    except (KeyError, ValueError):
+        raise StudyError(f"{url}: the server doesn't say how large the file is; "
+                         "download it by other means") from None
+
+# %% ../nbs/01_datasets.ipynb #0000002b
 def hr_images(
     source: str | os.PathLike,             # a folder, or a data set's name
     root: str | os.PathLike | None = None, # where downloaded data sets are, see `data_root`
@@ -515,7 +551,7 @@ def _of_dataset(dataset: Dataset, folder: str, root: str | os.PathLike | None) -
     else: names = sorted(Path(f.local).name for f in files)
     return [place/folder/name for name in names]
 
-# %% ../nbs/01_datasets.ipynb #aeaca6a8
+# %% ../nbs/01_datasets.ipynb #0000002e
 class Store:
     """The packed HR and LR images of a data set, as `pack` wrote them; safe to hand to worker processes.
 
@@ -565,7 +601,7 @@ class Store:
         if self.sha256 != state["sha256"]:
             raise StudyError(f"{self.path}: another store than the one that was opened before; start again")
 
-# %% ../nbs/01_datasets.ipynb #55fb8ed4
+# %% ../nbs/01_datasets.ipynb #00000030
 def _plan(hr: list[Path], lr: list[Path] | None, scale: int) -> list[dict]:
     "What will stand where, from the images' headers."
     pairs = pair_images(hr, lr, scale) if lr is not None else [(path, None) for path in hr]
@@ -588,7 +624,7 @@ def _stamp(path: Path) -> list:
     stat = path.stat()
     return [path.name, stat.st_size, stat.st_mtime_ns]
 
-# %% ../nbs/01_datasets.ipynb #ad946a07
+# %% ../nbs/01_datasets.ipynb #00000032
 def _pack_image(folder: Path, item: dict, scale: int) -> dict:
     "Decode one image into its places in `folder`, and return its entry for the manifest."
     hr = read_rgb(item["hr"])
@@ -609,7 +645,7 @@ def _pack_image(folder: Path, item: dict, scale: int) -> dict:
             file.write(pixels)
     return entry
 
-# %% ../nbs/01_datasets.ipynb #f82a809e
+# %% ../nbs/01_datasets.ipynb #00000034
 def _read_journal(path: Path) -> dict[str, dict]:
     "Entries of finished images by their plan; a last line that was cut short is no entry."
     entries = {}
@@ -636,7 +672,7 @@ def _pack_or_keep(folder: Path, item: dict, entry: dict | None, scale: int) -> d
         return _pack_image(folder, item, scale)
     except StudyError as e: return dict(error=str(e))
 
-# %% ../nbs/01_datasets.ipynb #0f33ab52
+# %% ../nbs/01_datasets.ipynb #00000036
 def _worker_starts():
     "Leave Ctrl-C to the parent process, and end when it ends."
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -672,7 +708,7 @@ def _in_processes(workers: int, jobs: Sequence[tuple]) -> Iterator[tuple[int, di
                          "run it again with workers=1, what is done is kept") from None
     finally: pool.shutdown(wait=True, cancel_futures=True)
 
-# %% ../nbs/01_datasets.ipynb #7ba3829a
+# %% ../nbs/01_datasets.ipynb #00000038
 def pack(
     hr: str | os.PathLike | Sequence[Path],               # folder or list of HR images
     store: str | os.PathLike,                             # the folder to make
@@ -746,7 +782,7 @@ def _same_store(path: Path, plan: list[dict], scale: int) -> Store:
         raise StudyError(f"{path}: already holds other images or another scale; choose another place, or remove it")
     return store
 
-# %% ../nbs/01_datasets.ipynb #fa17e9a0
+# %% ../nbs/01_datasets.ipynb #00000046
 def open_store(
     source: str | os.PathLike,             # a store, a data set's name, or a folder of HR images
     scale: int = 4,

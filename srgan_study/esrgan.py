@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['ResidualDenseBlock', 'RRDB', 'RRDBNet', 'Discriminator']
 
-# %% ../nbs/11_esrgan.ipynb #0d7831f0
+# %% ../nbs/11_esrgan.ipynb #00000002
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from .srgan import SCALES
 
-# %% ../nbs/11_esrgan.ipynb #2be94535
+# %% ../nbs/11_esrgan.ipynb #00000005
 class ResidualDenseBlock(nn.Module):
     "x + 0.2 * conv5(everything before), (N, C, H, W) to the same shape (ESRGAN, fig. 4 and sec. 3.1)."
     def __init__(self,
@@ -32,7 +32,7 @@ class ResidualDenseBlock(nn.Module):
             seen = torch.cat([seen, F.leaky_relu(conv(seen), 0.2)], dim=1)
         return x + 0.2*self.conv5(seen)
 
-# %% ../nbs/11_esrgan.ipynb #ffc62b79
+# %% ../nbs/11_esrgan.ipynb #00000007
 class RRDB(nn.Module):
     "x + 0.2 * (three dense blocks of x), (N, C, H, W) to the same shape (ESRGAN, fig. 4)."
     def __init__(self,
@@ -46,38 +46,58 @@ class RRDB(nn.Module):
 
     def forward(self, x): return x + 0.2*self.rdb3(self.rdb2(self.rdb1(x)))
 
-# %% ../nbs/11_esrgan.ipynb #086e5bd2
+# %% ../nbs/11_esrgan.ipynb #0000000b
+def _fold(
+    image: torch.Tensor, # (N, C, H, W)
+    side: int,           # of the squares
+) -> torch.Tensor:       # (N, C*side^2, H/side, W/side), rounded up
+    "Squares of pixels as channels; H and W are first raised to multiples of `side` by reflection, below and right."
+    for axis in (2, 3):
+        last = image.shape[axis] - 1
+        places = torch.arange(last + 1 + -(last + 1) % side, device=image.device)
+        mirrored = last - (last - places % max(2*last, 1)).abs()
+        image = image.index_select(axis, mirrored)
+    return F.pixel_unshuffle(image, side)
+
+# %% ../nbs/11_esrgan.ipynb #0000000d
 class RRDBNet(nn.Module):
     """ESRGAN's generator (ESRGAN, fig. 3 and 4); trained on L1 alone it is the paper's PSNR-oriented RRDB.
 
-    Maps LR (N, 3, H, W) in [0, 1] to SR (N, 3, H*scale, W*scale) around [0, 1]: linear, so not clipped."""
+    Maps LR (N, 3, H, W) in [0, 1] to SR (N, 3, H*scale, W*scale) around [0, 1]: linear, so not clipped.
+    With `unshuffle` above 1 it is Real-ESRGAN's network for small scales: H and W that are no multiples of it are
+    raised by reflection and the result is cut; multiples are computed as they are."""
     def __init__(self,
-        scale: int = 4,     # 2, 3, 4 or 8
+        scale: int = 4,     # 2, 3, 4 or 8; times unshuffle
         blocks: int = 23,   # RRDBs
         channels: int = 64, # feature maps
         growth: int = 32,   # of the dense blocks
+        unshuffle: int = 1, # 2 or 4: fold squares of so many pixels a side into channels first
     ):
         super().__init__()
-        if scale not in SCALES: raise ValueError(f"scale is one of {list(SCALES)}, not {scale}")
-        if blocks < 0 or channels < 1 or growth < 1: raise ValueError("blocks is at least 0, channels and growth at least 1")
-        self.config = dict(scale=scale, blocks=blocks, channels=channels, growth=growth)
-        self.scale = scale
-        self.conv_first = nn.Conv2d(3, channels, 3, padding=1)
+        if unshuffle not in (1, 2, 4): raise ValueError(f"unshuffle is 1, 2 or 4, not {unshuffle}")
+        scales = [steps//unshuffle for steps in SCALES if steps % unshuffle == 0]
+        if scale not in scales: raise ValueError(f"scale is one of {scales} (unshuffle={unshuffle}), not {scale}")
+        if blocks < 0 or channels < 1 or growth < 1:
+            raise ValueError("blocks is at least 0, channels and growth at least 1")
+        self.config = dict(scale=scale, blocks=blocks, channels=channels, growth=growth, unshuffle=unshuffle)
+        self.scale, self.unshuffle, self.steps = scale, unshuffle, SCALES[scale*unshuffle]
+        self.conv_first = nn.Conv2d(3*unshuffle**2, channels, 3, padding=1)
         self.body = nn.Sequential(*[RRDB(channels, growth) for _ in range(blocks)])
         self.conv_body = nn.Conv2d(channels, channels, 3, padding=1)
-        for i in range(len(SCALES[scale])):
+        for i in range(len(self.steps)):
             setattr(self, f"conv_up{i + 1}", nn.Conv2d(channels, channels, 3, padding=1))
         self.conv_hr = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv_last = nn.Conv2d(channels, 3, 3, padding=1)
         self._init_weights()
 
     def forward(self, lr):
-        features = self.conv_first(lr)
+        features = self.conv_first(lr if self.unshuffle == 1 else _fold(lr, self.unshuffle))
         features = features + self.conv_body(self.body(features))
-        for i, factor in enumerate(SCALES[self.scale]):
+        for i, factor in enumerate(self.steps):
             larger = F.interpolate(features, scale_factor=factor, mode="nearest")
             features = F.leaky_relu(getattr(self, f"conv_up{i + 1}")(larger), 0.2)
-        return self.conv_last(F.leaky_relu(self.conv_hr(features), 0.2))
+        sr = self.conv_last(F.leaky_relu(self.conv_hr(features), 0.2))
+        return sr if self.unshuffle == 1 else sr[:, :, :lr.shape[2]*self.scale, :lr.shape[3]*self.scale]
 
     def _init_weights(self):
         "A tenth of He's initialisation in the dense blocks (ESRGAN, sec. 3.1), torch's own elsewhere, as released."
@@ -87,7 +107,7 @@ class RRDBNet(nn.Module):
             nn.init.zeros_(module.bias)
             module.weight.data *= 0.1
 
-# %% ../nbs/11_esrgan.ipynb #72427d8d
+# %% ../nbs/11_esrgan.ipynb #0000001b
 class Discriminator(nn.Module):
     """ESRGAN's discriminator (the authors' release, VGGStyleDiscriminator for 128 px): images (N, 3, H, W) in [0, 1],
     H and W at least 32, to logits (N, 1), high for real."""
