@@ -17,7 +17,7 @@ help:
 
 install: $(INSTALLED)
 $(INSTALLED): settings.ini setup.py constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; name one: make PYTHON=python3.11 ...")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; echo "python3's venv module is missing (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
 	@echo "Installing into .venv (PyTorch is large: some minutes, the first time) ..."
 	@$(BIN)/pip install --quiet -c constraints.txt setuptools wheel

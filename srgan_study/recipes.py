@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RECIPES', 'get', 'table', 'change']
 
-# %% ../nbs/31_recipes.ipynb #514700be
+# %% ../nbs/31_recipes.ipynb #00000002
 import difflib
 from collections.abc import Iterable
 from dataclasses import asdict, fields, replace
@@ -15,7 +15,7 @@ import pandas as pd
 from .images import StudyError
 from .training import Recipe, Stage
 
-# %% ../nbs/31_recipes.ipynb #9b6f5fbf
+# %% ../nbs/31_recipes.ipynb #00000005
 _VGG54 = dict(backbone="vgg19", layers=("conv5_4",), activation=True, criterion="mse")
 
 _srgan_paper = Recipe("srgan-paper", "srgan", stages=(
@@ -23,7 +23,7 @@ _srgan_paper = Recipe("srgan-paper", "srgan", stages=(
     Stage("srgan", 200_000, 1e-4, batch=16, patch=96, milestones=(100_000,), gamma=0.1,
           perceptual=0.006, features=_VGG54, adversarial=1e-3)))
 
-# %% ../nbs/31_recipes.ipynb #a27fe1bb
+# %% ../nbs/31_recipes.ipynb #00000007
 _BEFORE = dict(backbone="vgg19", layers=("conv5_4",), activation=False, criterion="l1")
 _HALVINGS = (50_000, 100_000, 200_000, 300_000)
 
@@ -32,7 +32,7 @@ _esrgan_paper = Recipe("esrgan-paper", "esrgan", stages=(
     Stage("esrgan", 400_000, 1e-4, batch=16, patch=128, milestones=_HALVINGS,
           l1=0.01, perceptual=1, features=_BEFORE, adversarial=5e-3, adversarial_loss="relativistic")))
 
-# %% ../nbs/31_recipes.ipynb #1ef05aa2
+# %% ../nbs/31_recipes.ipynb #00000009
 _srgan_original = Recipe("srgan-original", "srgan", lr_patches="box", stages=(
     Stage("srresnet", 15_000, 1e-4, batch=16, patch=96, mse=4),
     Stage("srgan", 200_000, 1e-4, batch=16, patch=96, milestones=(100_000,), gamma=0.1, mse=4,
@@ -43,7 +43,7 @@ _esrgan_original = Recipe("esrgan-original", "esrgan", lr_patches="noantialias",
     Stage("esrgan", 400_000, 1e-4, batch=16, patch=128, milestones=_HALVINGS,
           l1=0.01, perceptual=1, features=_BEFORE, adversarial=5e-3, adversarial_loss="relativistic-fake-half")))
 
-# %% ../nbs/31_recipes.ipynb #9770ae0c
+# %% ../nbs/31_recipes.ipynb #0000000b
 _TRUNK = dict(backbone="vgg16-hed", layers=("conv3_3", "conv4_3"), activation=False, criterion="l1", normalize=True)
 
 _srgan_demo = Recipe("srgan-demo", "srgan",
@@ -59,8 +59,16 @@ _esrgan_demo = Recipe("esrgan-demo", "esrgan", generator=dict(blocks=2, channels
     Stage("esrgan", 80, 2e-4, batch=8, patch=96, decay="cosine", warmup=10, clip=1, ema=0.95,
           l1=0.3, perceptual=0.1, features=_TRUNK, adversarial=5e-3, adversarial_loss="relativistic")))
 
-# %% ../nbs/31_recipes.ipynb #d84cb8d1
-RECIPES = {r.name: r for r in (_srgan_original, _srgan_paper, _srgan_demo,
+# %% ../nbs/31_recipes.ipynb #0000000d
+_srgan_fast = Recipe("srgan-fast", "srgan", validate_every=500,
+    generator=dict(batch_norm=False, output="linear", skip="bilinear"), stages=(
+    Stage("srresnet", 12_000, 1e-3, batch=16, patch=96, decay="cosine", warmup=200, clip=0.1, ema=0.995,
+          rates={"conv_last": 0.1}, l1=1),
+    Stage("srgan", 3_000, 1e-4, batch=16, patch=96, decay="cosine", warmup=100, clip=1, ema=0.995,
+          rates={"conv_last": 0.1}, l1=1, perceptual=0.1, features=_TRUNK, adversarial=5e-3)))
+
+# %% ../nbs/31_recipes.ipynb #0000000f
+RECIPES = {r.name: r for r in (_srgan_original, _srgan_paper, _srgan_fast, _srgan_demo,
                                _esrgan_original, _esrgan_paper, _esrgan_demo)}
 
 def get(
@@ -76,7 +84,7 @@ def table() -> pd.DataFrame:
     table = pd.DataFrame(rows).set_index(["recipe", "output"])
     return table.loc[:, [len({str(v) for v in table[c]}) > 1 for c in table]]
 
-# %% ../nbs/31_recipes.ipynb #048a2094
+# %% ../nbs/31_recipes.ipynb #00000015
 def change(
     recipe: Recipe,
     settings: Iterable[str], # "KEY=VALUE" each
@@ -105,7 +113,7 @@ def _unknown(setting: str, key: str, known: set[str]) -> StudyError:
     hint = f"did you mean {near[0]}? " if near else ""
     return StudyError(f"--set {setting}: unknown key {key!r}; {hint}known are {', '.join(sorted(known))}")
 
-# %% ../nbs/31_recipes.ipynb #e0efcfc3
+# %% ../nbs/31_recipes.ipynb #00000016
 def _set(record: Recipe | Stage, key: str, text: str, setting: str) -> Recipe | Stage:
     "`record` with the field `key` (or, in an option group, `group.key`) set to what `text` says."
     name, _, option = key.partition(".")
