@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,8 @@ class Stage:
     gamma: float = 0.5
     warmup: int = 0               # iterations of a linear rise from 0
     clip: float = 0.0             # largest norm of the generator's gradient; 0: no limit
-    rates: dict = field(default_factory=dict) # factors on the generator's learning rate, by a parameter's first words
+    rates: dict = field(default_factory=dict) # factors on the generator's learning rate, by pattern: {"conv_last.*": 0.1}
+    beta2: float = 0.999          # of the generator's Adam: how long it remembers a gradient's size
     ema: float = 0.0              # decay of the running average of the generator's weights; 0: none
     mse: float = 0.0              # weight of the mean squared error, on images in [0, 1]
     l1: float = 0.0               # weight of the mean absolute error, on images in [0, 1]
@@ -74,6 +76,7 @@ class Stage:
         check(self.clip >= 0 and self.gamma > 0, "clip is at least 0 and gamma above 0")
         check(all(isinstance(m, int) for m in self.milestones), "milestones are iterations")
         check(0 <= self.label_noise <= 1, f"label_noise is from 0 to 1, not {self.label_noise}")
+        check(0 <= self.beta2 < 1, f"beta2 is at least 0 and below 1, not {self.beta2}")
         check(0 <= self.ema < 1, f"ema is at least 0 and below 1, not {self.ema}")
         check(self.decay in ("steps", "cosine"), f"decay is 'steps' or 'cosine', not {self.decay!r}")
         check(self.adversarial_loss in kinds,
@@ -153,10 +156,13 @@ def update_average(
 # %% ../nbs/30_training.ipynb #00000010
 class _Player:
     "A network that learns."
-    def __init__(self, network: nn.Module, recipe: Recipe, processes: Accelerator, clip: float = 0, rates: dict = {}):
+    def __init__(
+        self, network: nn.Module, recipe: Recipe, processes: Accelerator,
+        clip: float = 0, rates: dict = {}, beta2: float = 0.999,
+    ):
         self.network = network.to(processes.device, memory_format=torch.channels_last).train()
         self.call = processes.prepare_model(torch.compile(self.network) if recipe.compile else self.network)
-        self.optimizer = torch.optim.Adam(_by_rate(network, rates), fused=True)
+        self.optimizer = torch.optim.Adam(_by_rate(network, rates), betas=(0.9, beta2), fused=True)
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=recipe.precision == "fp16")
         self.clip = clip or math.inf
 
@@ -182,7 +188,7 @@ def _by_rate(network: nn.Module, rates: dict) -> list[dict]:
     "Adam's parameter groups: one for each factor on the learning rate."
     groups = {}
     for name, parameter in network.named_parameters():
-        factor = next((f for start, f in rates.items() if name.startswith(start)), 1.0)
+        factor = next((f for pattern, f in rates.items() if fnmatchcase(name, pattern)), 1.0)
         groups.setdefault(factor, []).append(parameter)
     return [dict(params=parameters, rate=factor) for factor, parameters in groups.items()]
 
@@ -192,7 +198,8 @@ class _State:
     def __init__(self, recipe: Recipe, number: int, generator: nn.Module, processes: Accelerator):
         self.recipe, self.number, self.stage, self.processes = recipe, number, recipe.stages[number], processes
         self.at = dict(iteration=0, sums={}, summed=0, skipped=0, skipped_in_a_row=0, best={})
-        self.generator = _Player(generator, recipe, processes, self.stage.clip, self.stage.rates)
+        stage = self.stage
+        self.generator = _Player(generator, recipe, processes, stage.clip, stage.rates, stage.beta2)
         self.average = deepcopy(self.generator.network).eval().requires_grad_(False)
         self.discriminator = self.perceptual = None
         if self.stage.adversarial:
