@@ -10,6 +10,7 @@ settings.read(here / "settings.ini", encoding="utf-8")
 settings = settings["DEFAULT"]
 extras = {key.removesuffix("_requirements"): settings[key].split()
           for key in settings if key.endswith("_requirements")}
+zoo = settings["lib_path"] + ".zoo"
 
 setup(
     name=settings["lib_name"],
@@ -23,7 +24,10 @@ setup(
     keywords=settings["keywords"].split(),
     license="MIT",
     python_requires=">=" + settings["min_python"],
-    packages=[settings["lib_path"]],
+    # the weights that ship lie in results/weights, where the book's chapters find them; in a wheel they are a subpackage
+    packages=[settings["lib_path"], zoo],
+    package_dir={zoo: "results/weights"},
+    package_data={zoo: ["*.safetensors"]},
     include_package_data=True,
     install_requires=settings["requirements"].split(),
     extras_require=extras,

@@ -496,7 +496,7 @@ def fetch(
           tqdm(total=size, unit="B", unit_scale=True, desc=target.name, disable=not progress) as bar):
         try: _download(url, target, RemoteFile(target.name, url, size, sha256), session, timeout,
                        bar.update, bar.set_postfix_str, threading.Event())
-        except _Failed as e: raise StudyError(f"{e}; check the address and the SHA-256") from None
+        except _Failed as e: raise StudyError(f"{e}; check connection, address and SHA-256") from None
     return target
 
 def remote_size(

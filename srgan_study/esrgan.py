@@ -55,8 +55,8 @@ def _fold(
     for axis in (2, 3):
         last = image.shape[axis] - 1
         places = torch.arange(last + 1 + -(last + 1) % side, device=image.device)
-        mirrored = last - (last - places % max(2*last, 1)).abs()
-        image = image.index_select(axis, mirrored)
+        mirrored = last - (places - last).abs() # 0 1 2 3 4 3 2 ...
+        image = image.index_select(axis, mirrored.clamp(min=0))
     return F.pixel_unshuffle(image, side)
 
 # %% ../nbs/11_esrgan.ipynb #0000000d
