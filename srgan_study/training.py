@@ -7,7 +7,7 @@ __all__ = ['LOG_COLUMNS', 'VALIDATION_COLUMNS', 'TIMING_COLUMNS', 'Stage', 'Reci
            'validation_pairs', 'Interrupted', 'train', 'commit', 'environment']
 
 # %% ../nbs/30_training.ipynb #00000002
-import csv, json, math, os, platform, re, shutil, signal, subprocess, time
+import csv, json, math, os, platform, re, shutil, signal, subprocess, time, warnings
 from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
@@ -50,7 +50,7 @@ class Stage:
     gamma: float = 0.5
     warmup: int = 0               # iterations of a linear rise from 0
     clip: float = 0.0             # largest norm of the generator's gradient; 0: no limit
-    rates: dict = field(default_factory=dict) # factors on the generator's learning rate, by pattern: {"conv_last.*": 0.1}
+    rates: dict = field(default_factory=dict) # factors on the generator's learning rate, as {"conv_last.*": 0.1}
     beta2: float = 0.999          # of the generator's Adam: how long it remembers a gradient's size
     ema: float = 0.0              # decay of the running average of the generator's weights; 0: none
     mse: float = 0.0              # weight of the mean squared error, on images in [0, 1]
@@ -161,7 +161,9 @@ class _Player:
         clip: float = 0, rates: dict = {}, beta2: float = 0.999,
     ):
         self.network = network.to(processes.device, memory_format=torch.channels_last).train()
-        self.call = processes.prepare_model(torch.compile(self.network) if recipe.compile else self.network)
+        with warnings.catch_warnings(): # of an option's future name
+            warnings.simplefilter("ignore", FutureWarning)
+            self.call = processes.prepare_model(torch.compile(self.network) if recipe.compile else self.network)
         self.optimizer = torch.optim.Adam(_by_rate(network, rates), betas=(0.9, beta2), fused=True)
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=recipe.precision == "fp16")
         self.clip = clip or math.inf
@@ -571,10 +573,11 @@ def _open_run(
         raise StudyError(f"{store.path}: holds x{store.scale} images, the recipe wants x{recipe.scale}; "
                          f"pack again with --scale {recipe.scale}")
     for stage in recipe.stages:
-        if stage.batch % (processes.num_processes*stage.accumulate):
+        parts = processes.num_processes*stage.accumulate
+        if stage.batch % parts or stage.adversarial and stage.batch < 2*parts: # batch norm compares patches
             raise StudyError(f"stage {stage.output}: a batch of {stage.batch} can't be divided among "
                              f"{processes.num_processes} processes x accumulate={stage.accumulate}; "
-                             "set another batch")
+                             f"set a multiple of {parts}" + ", at least twice that"*(stage.adversarial > 0))
     found = _checkpoints(run)
     if resume and not found:
         raise StudyError(f"{run}: holds no checkpoint to resume from; leave --resume away to start")
