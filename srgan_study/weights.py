@@ -430,6 +430,8 @@ def get(
     if entry := ZOO.get(name_or_url):
         if found := _by_name(name_or_url): return found
         if not entry.address: raise StudyError(_how_to_get(name_or_url))
+        if sha256 and sha256.lower() != entry.sha256:
+            raise StudyError(f"{name_or_url}: its SHA-256 is {entry.sha256}, not the given one; leave out --sha256")
         name, url, sha256, size = name_or_url, entry.address, entry.sha256, entry.bytes
     else: name, url, sha256, size = *_from_address(name_or_url, sha256), None
     target, arrived = own_folder()/f"{name}.safetensors", own_folder()/f"{name}.download"
