@@ -98,29 +98,30 @@ def train(
 @app.command()
 def evaluate(
     names: Annotated[list[str], typer.Argument(metavar="WEIGHTS...", help="Names (see `weights list`), "
-        "files, or `bicubic`.")],
+        "files, `bicubic`, or `bicubic-vdsr`, which is the literature's.")],
     hr: Annotated[list[str], typer.Option(metavar="NAME|DIR", help="HR images: a data set's name or a folder. "
         "May be repeated.")],
-    lr: Annotated[Optional[list[str]], typer.Option(metavar="DIR", help="LR images of the same names, "
-        "one for each --hr; made by imresize when left out.")] = None,
+    lr: Annotated[Optional[list[str]], typer.Option(metavar="DIR|NAME|imresize", help="LR images of the same names: "
+        "a folder, a data set that brings them, or `imresize`, which makes them; one for each --hr. "
+        "All are made when left out.")] = None,
     scale: Scale = 4,
     csv: Annotated[Optional[Path], typer.Option(help="A row per image and weights goes here; "
         "rows that are there already are not computed again.")] = None,
     save: Annotated[Optional[Path], typer.Option(help="Keep the SR images in this folder.")] = None,
     against: Annotated[Optional[str], typer.Option(metavar="WEIGHTS", help="Also print the mean difference "
         "of all others to these weights, image by image.")] = None,
+    also: Annotated[Optional[list[str]], typer.Option(metavar="FIGURE", help="Further figures: by other protocols, "
+        "original, basicsr, daala, padded; by judges, vgg16-hed, vgg19, lpips, dists, niqe, pi. "
+        "May be repeated.")] = None,
     precision: PrecisionOption = Precision.auto,
     root: Root = None,
 ):
     "Measure weights on data sets: PSNR, SSIM, LR consistency. Means have 95 % intervals, figures their protocol."
     from srgan_study import evaluation
-    rows = evaluation.evaluate(names, hr, lr=lr or None, scale=scale, csv=csv, save=save,
-                               precision=precision.value, root=root)
+    rows = evaluation.evaluate([*names, against] if against else names, hr, lr=lr or None, scale=scale, csv=csv,
+                               save=save, precision=precision.value, root=root, also=also or ())
     if len(rows): print(evaluation.as_text(rows))
-    for name in rows.weights.unique() if against else ():
-        if name != against:
-            differences = evaluation.compare(rows, name, against)
-            print(f"\n{name} minus {against}:\n{differences.to_string(index=False)}")
+    if against and len(rows): print(f"\n{evaluation.differences_as_text(rows, against)}")
     evaluation.raise_failures(rows)
 
 # %% ../nbs/50_cli.ipynb #5cee1bdb
