@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'data', 'weights', 'Scale', 'Root', 'PrecisionOption', 'Precision', 'Format', 'data_list', 'data_get',
-           'data_pack', 'train', 'evaluate', 'upscale', 'weights_list', 'weights_import', 'weights_export',
-           'weights_interpolate', 'main']
+           'data_pack', 'train', 'evaluate', 'upscale', 'weights_list', 'weights_get', 'weights_import',
+           'weights_export', 'weights_interpolate', 'main']
 
 # %% ../nbs/50_cli.ipynb #c15acfa9
 import enum, os, sys
@@ -23,7 +23,7 @@ weights = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Weights
 app.add_typer(data, name="data"); app.add_typer(weights, name="weights")
 
 class Precision(str, enum.Enum): auto, fp32, bf16 = "auto", "fp32", "bf16"
-class Format(str, enum.Enum): safetensors, pth, onnx = "safetensors", "pth", "onnx"
+class Format(str, enum.Enum): safetensors, pth, onnx, hub = "safetensors", "pth", "onnx", "hub"
 
 Scale = Annotated[int, typer.Option(help="Upscaling factor: 2, 3, 4 or 8.")]
 Root = Annotated[Optional[Path],
@@ -142,27 +142,42 @@ def upscale(
 # %% ../nbs/50_cli.ipynb #687b5f55
 @weights.command("list")
 def weights_list():
-    "The weights that go by name, and whether they are here."
+    "The weights that go by name: network, scale, what for, size, and where they are."
     from srgan_study import weights
     print(weights.known().to_string(index=False))
+    print(f"\nNAME.safetensors in {weights.own_folder()} is known as NAME "
+          "(another folder: $SRGAN_STUDY_WEIGHTS).")
+
+@weights.command("get")
+def weights_get(
+    name: Annotated[str, typer.Argument(metavar="NAME|URL", help="A name that `weights list` shows as to download, "
+        "or the address of a checkpoint.")],
+    sha256: Annotated[Optional[str], typer.Option(help="Of the file; needed for an address.")] = None,
+):
+    "Download weights, verify them, and keep them by name; an interrupted download goes on where it was."
+    from srgan_study import weights
+    print(weights.get(name, sha256))
 
 @weights.command("import")
 def weights_import(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint of ESRGAN, BasicSR or Real-ESRGAN, "
-        "or of this project.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint of ESRGAN, BasicSR, Real-ESRGAN "
+        "(ncnn's .bin too), Lornatang's projects, or this one's forerunner.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The safetensors file to write.")],
+    scale: Annotated[Optional[int], typer.Option(min=1, help="Refuse another scale; "
+        "where the tensors fit x2 and x3 alike, it chooses.")] = None,
 ):
     "Bring in somebody else's checkpoint; what network it holds is worked out from its tensors."
     from srgan_study import weights
-    model = weights.import_checkpoint(file, out)
+    model = weights.import_checkpoint(file, out, scale)
     print(f"{out}: {type(model).__name__} {model.config}")
 
 @weights.command("export")
 def weights_export(
     name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="Weights by name (see `weights list`) or file.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write: .safetensors, .pth or .onnx.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write: .safetensors, .pth or .onnx; "
+        "for hub a folder.")],
     format: Annotated[Optional[Format], typer.Option(help="What OUT ends in, when left out; pth is what BasicSR "
-        "and spandrel load, onnx takes images of any size.")] = None,
+        "and spandrel load, onnx takes images of any size, hub is how the Hugging Face Hub keeps models.")] = None,
 ):
     "Write weights in another format."
     from srgan_study import weights
