@@ -13,10 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import nn
 from tqdm.auto import tqdm
@@ -560,8 +558,9 @@ def strip(
     images: dict[str, np.ndarray],                    # name -> uint8 (H, W, 3); smaller ones (LR) get larger pixels
     box: tuple[int, int, int, int] | None = None,     # top, left, height, width in the largest's pixels; None: whole
     width: float = 2.2,                               # inches of each picture
-) -> Figure:
+):                                                    # a Matplotlib figure
     "The same detail of several images side by side."
+    import matplotlib.pyplot as plt # takes half a second that no other function here needs
     full = max(image.shape[0] for image in images.values())
     top, left, high, wide = box or (0, 0, full, max(image.shape[1] for image in images.values()))
     size = width*len(images), width*high/wide + 0.3

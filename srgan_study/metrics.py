@@ -16,7 +16,6 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from scipy.fft import rfft2
 from scipy.ndimage import correlate1d
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
@@ -102,14 +101,18 @@ def _luma_709(levels: np.ndarray, rounded: bool) -> np.ndarray:
     return np.floor(y + 0.5) if rounded else y
 
 def _planes(a, b, channels, crop, round_image, round_y, least=1) -> list[np.ndarray]:
-    "Both images as float64 levels in 0..255, (H, W, 3) or (H, W), cropped; at least `least` pixels a side must stay."
+    """Both images as levels in 0..255, (H, W, 3) or (H, W), cropped; at least `least` pixels a side must stay.
+
+    float64, or float32 where all levels are whole: that is as exact, and half the memory to go through."""
     Protocol(channels, crop)
+    exact = np.float32 if (round_image if channels == "rgb" else round_y) else np.float64
     ready = []
     for image in (a, b):
         levels = _levels(image, round_image)
-        if channels == "y": ready.append(rgb_to_y(levels, round_y))
-        elif channels == "y709": ready.append(_luma_709(levels, round_y))
-        else: ready.append(levels.astype(np.float64)*(1 if round_image else 255))
+        if channels == "y": plane = rgb_to_y(levels, round_y)
+        elif channels == "y709": plane = _luma_709(levels, round_y)
+        else: plane = levels if round_image else levels*255
+        ready.append(plane.astype(exact))
     _same_size(*ready)
     height, width = ready[0].shape[:2]
     if min(height, width) - 2*crop < least:
@@ -179,6 +182,7 @@ def _daala_weights(sigma: float, longest: int) -> np.ndarray:
 
 def _daala_ssim(a: np.ndarray, b: np.ndarray) -> float:
     "SSIM of levels in 0..255, (H, W), as daala's `dump_ssim` defines it."
+    a, b = a.astype(np.float64), b.astype(np.float64)
     weights = _daala_weights(1.5*len(a)/256, min(a.shape) - 1)
     spread = lambda x: correlate1d(correlate1d(x, weights, 0, mode="constant"), weights, 1, mode="constant")
     inside = spread(np.ones_like(a)) # the share of each window that is on the picture
@@ -214,7 +218,7 @@ def _power(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     height, width = y.shape
     window = np.outer(*(np.hanning(n + 1)[:n] for n in y.shape))
     y = y - (window*y).sum()/window.sum()
-    power = np.abs(rfft2(window*y))**2/(window**2).sum()
+    power = np.abs(np.fft.rfft2(window*y))**2/(window**2).sum()
     power[:, 1:(width + 1)//2] *= 2
     return np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)), power
 
@@ -312,24 +316,30 @@ def lpips(
 ) -> float:           # 0 for identical images
     "LPIPS 0.1 (Zhang et al. 2018) by torchmetrics. Raises `StudyError` with the remedy where its parts are missing."
     if net not in ("alex", "vgg", "squeeze"): raise StudyError(f"net {net!r} is unknown; choose alex, vgg or squeeze")
-    return _of_pair(_lpips_judge(net), a, b)
+    return _judged(_lpips_judge(net), a, b)
 
 def dists(
     a: np.ndarray, # uint8, or float in [0, 1], (H, W, 3) RGB
     b: np.ndarray, # the same size
 ) -> float:        # 0 for identical images
     "DISTS (Ding et al. 2020) by torchmetrics. Raises `StudyError` with the remedy where its parts are missing."
-    return _of_pair(_dists_judge(), a, b)
+    return _judged(_dists_judge(), a, b)
 
-def _of_pair(judge: Callable, a: np.ndarray, b: np.ndarray) -> float:
-    _same_size(a, b)
-    with torch.no_grad(): return judge(*(to_batch(_levels(image, True)) for image in (a, b))).item()
+def _judged(judge: Callable, *images: np.ndarray) -> float:
+    "A judge's figure for one image or two, which the judge may find too small."
+    _same_size(images[0], images[-1])
+    try:
+        with torch.no_grad(): return judge(*(to_batch(_levels(image, True)) for image in images)).item()
+    except (RuntimeError, AssertionError) as e:
+        height, width = images[0].shape[:2]
+        raise StudyError(f"an image of {width}x{height} pixels can't be judged ({str(e).splitlines()[0]}); "
+                         "leave it out, or the judge") from e
 
 # %% ../nbs/22_metrics.ipynb #00000048
 def _without(name: str, error: Exception, package: str) -> StudyError:
     "What to say where a judge's parts are missing."
     if isinstance(error, ImportError): return StudyError(f"{name} needs the package {package}")
-    return StudyError(f"{name}: its weights can't be fetched ({error}); connect once, "
+    return StudyError(f"{name}: its weights can't be fetched ({str(error).splitlines()[0]}); connect once, "
                       f"or put the file into {torch.hub.get_dir()} by hand; vgg16-hed works without")
 
 @lru_cache(maxsize=3)
@@ -353,16 +363,13 @@ def niqe(
     image: np.ndarray, # uint8, or float in [0, 1], (H, W, 3) RGB
 ) -> float:            # low is good
     "NIQE (Mittal et al. 2013) by pyiqa. Raises `StudyError` with the remedy where its parts are missing."
-    return _of_one(_pyiqa_judge("niqe"), image)
+    return _judged(_pyiqa_judge("niqe"), image)
 
 def perceptual_index(
     image: np.ndarray, # uint8, or float in [0, 1], (H, W, 3) RGB
 ) -> float:            # low is good
     "PI of the PIRM challenge 2018 by pyiqa (crop 4); `StudyError` with the remedy where its parts are missing."
-    return _of_one(_pyiqa_judge("pi"), image)
-
-def _of_one(judge: Callable, image: np.ndarray) -> float:
-    with torch.no_grad(): return judge(to_batch(_levels(image, True))).item()
+    return _judged(_pyiqa_judge("pi"), image)
 
 @lru_cache(maxsize=2)
 def _pyiqa_judge(name: str):
