@@ -7,7 +7,7 @@ INSTALLED := .venv/installed
 export SRGAN_STUDY_TEST_DATA ?= $(abspath ../shared/data)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help study test lab install export
+.PHONY: help study test lab install export page-picture
 
 help:
 	@echo "make study   train, evaluate and upscale at demo scale (about 8 minutes on 2 cores, after installing)"
@@ -55,3 +55,7 @@ export: $(INSTALLED)
 	@$(BIN)/nbdev_clean
 	@$(BIN)/nbdev_export
 	@$(BIN)/python tests/readme.py > README.md.new && mv README.md.new README.md
+
+# The README's picture of the page, with the weights that are here; beside these: make page-picture WEIGHTS="one.safetensors two.safetensors"
+page-picture: $(INSTALLED)
+	@$(BIN)/python tests/demo_page.py results/images/demo_page.png $(WEIGHTS)

@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['app', 'data', 'weights', 'Scale', 'Root', 'PrecisionOption', 'Precision', 'Format', 'data_list', 'data_get',
            'data_pack', 'train', 'evaluate', 'upscale', 'weights_list', 'weights_get', 'weights_import',
-           'weights_export', 'weights_interpolate', 'main']
+           'weights_export', 'weights_interpolate', 'demo', 'main']
 
-# %% ../nbs/50_cli.ipynb #c15acfa9
+# %% ../nbs/50_cli.ipynb #00000003
 import enum, os, sys
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
-# %% ../nbs/50_cli.ipynb #03ddbcbd
+# %% ../nbs/50_cli.ipynb #00000005
 app = typer.Typer(name="srgan-study", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   rich_markup_mode=None, help="SRGAN and ESRGAN, x4 image super-resolution: "
                   "get data, train, evaluate, upscale. Each command has its own --help.")
@@ -30,7 +30,7 @@ Root = Annotated[Optional[Path],
                  typer.Option(help="Where data sets are kept (else $SRGAN_STUDY_DATA, else the user's cache).")]
 PrecisionOption = Annotated[Precision, typer.Option(help="auto: bf16 where a short race finds it faster, else fp32.")]
 
-# %% ../nbs/50_cli.ipynb #943acd76
+# %% ../nbs/50_cli.ipynb #00000007
 @data.command("list")
 def data_list(root: Root = None):
     "The data sets that can be had by name: images, size, licence, whether they are here."
@@ -64,7 +64,7 @@ def data_pack(
     size = sum(f.stat().st_size for f in Path(store).iterdir())
     print(f"{store}: {len(packed)} images, x{packed.scale}, {size/1e6:.0f} MB")
 
-# %% ../nbs/50_cli.ipynb #adee0df3
+# %% ../nbs/50_cli.ipynb #00000009
 @app.command()
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="srgan-original, srgan-paper, srgan-demo, "
@@ -94,7 +94,7 @@ def train(
     written = training.train(chosen, store, run, pairs, resume, max_minutes)
     for name, path in written.items(): print(f"{name}: {path}")
 
-# %% ../nbs/50_cli.ipynb #135346c8
+# %% ../nbs/50_cli.ipynb #0000000b
 @app.command()
 def evaluate(
     names: Annotated[list[str], typer.Argument(metavar="WEIGHTS...", help="Names (see `weights list`), "
@@ -124,7 +124,7 @@ def evaluate(
     if against and len(rows): print(f"\n{evaluation.differences_as_text(rows, against)}")
     evaluation.raise_failures(rows)
 
-# %% ../nbs/50_cli.ipynb #5cee1bdb
+# %% ../nbs/50_cli.ipynb #0000000d
 @app.command()
 def upscale(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images or folders of images.")],
@@ -139,7 +139,7 @@ def upscale(
     from srgan_study import upscaling
     upscaling.upscale_files(inputs, out, weights, tile=tile, precision=precision.value, force=force)
 
-# %% ../nbs/50_cli.ipynb #687b5f55
+# %% ../nbs/50_cli.ipynb #0000000f
 @weights.command("list")
 def weights_list():
     "The weights that go by name: network, scale, what for, size, and where they are."
@@ -196,7 +196,20 @@ def weights_interpolate(
     weights.interpolate(a, b, out, alpha)
     print(out)
 
-# %% ../nbs/50_cli.ipynb #45bdcb95
+# %% ../nbs/50_cli.ipynb #00000011
+@app.command()
+def demo(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where the page is: http://127.0.0.1:PORT.")] = 7860,
+    weights: Annotated[Optional[list[str]], typer.Option(metavar="NAME|FILE", help="Offer these, "
+        "beside the names that are here (see `weights list`). May be repeated.")] = None,
+    max_megapixels: Annotated[float, typer.Option(min=0.001, help="The largest picture that it takes.")] = 1.0,
+    max_minutes: Annotated[float, typer.Option(min=0.01, help="The longest that a run may take.")] = 5.0,
+):
+    "Upscale pictures on a page in the browser, on this computer alone. Ctrl-C ends it."
+    from srgan_study import demo
+    demo.serve(weights or [], port, demo.Limits(max_megapixels, max_minutes))
+
+# %% ../nbs/50_cli.ipynb #00000013
 _WrongUse = typer.BadParameter.__base__.__base__ # click's ClickException, which typer keeps under different names
 
 def main():
