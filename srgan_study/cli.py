@@ -67,10 +67,10 @@ def data_pack(
 # %% ../nbs/50_cli.ipynb #00000009
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="srgan-original, srgan-paper, srgan-demo, "
-        "esrgan-original, esrgan-paper, esrgan-demo.")],
-    data: Annotated[str, typer.Option(metavar="NAME|STORE|HR_DIR", help="What to train on: a data set's name, "
-        "a packed store, or a folder of HR images.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE|FILE.toml", help="srgan-original, srgan-paper, "
+        "srgan-fast, srgan-demo, the same with esrgan, or a TOML file that says recipe = NAME and what it changes.")],
+    data: Annotated[Optional[str], typer.Option(metavar="NAME|STORE|HR_DIR", help="What to train on: "
+        "a data set's name, a packed store, or a folder of HR images.")] = None,
     val: Annotated[Optional[str], typer.Option(metavar="NAME|HR_DIR", help="Photos to measure on "
         "while training.")] = None,
     run: Annotated[Optional[Path], typer.Option(help="Folder for logs, checkpoints and weights; "
@@ -79,7 +79,10 @@ def train(
         "in the run's folder.")] = False,
     settings: Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Change a value of "
         "the recipe: batch=8, stage2.iterations=1000, precision=fp32, features.backbone=vgg16-hed. "
-        "May be repeated.")] = None,
+        "May be repeated; --show lists what there is.")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Print the recipe with all its values, as TOML, "
+        "and stop.")] = False,
+    track: Annotated[bool, typer.Option("--track", help="Write to TensorBoard too, in the run's folder.")] = False,
     max_minutes: Annotated[Optional[float], typer.Option(min=0, help="Stop after so many minutes, "
         "with a checkpoint and usable weights.")] = None,
     root: Root = None,
@@ -87,12 +90,15 @@ def train(
     "Train a recipe's two stages. Ctrl-C stops it with a checkpoint; --resume goes on, to the same bits."
     from srgan_study import datasets, images, recipes, training
     chosen = recipes.change(recipes.get(recipe), settings or [])
-    run = run or Path("runs")/recipe
+    if show: return print(recipes.as_toml(chosen), end="")
+    if data is None: raise typer.BadParameter("name what to train on", param_hint="--data")
+    run = run or Path("runs")/(Path(recipe).stem if recipe.endswith(".toml") else recipe)
     photos = [images.read_rgb(path) for path in datasets.hr_images(val, root)[:10]] if val else []
     store = datasets.open_store(data, chosen.scale, root)
     pairs = training.validation_pairs(photos, chosen.scale)
-    written = training.train(chosen, store, run, pairs, resume, max_minutes)
-    for name, path in written.items(): print(f"{name}: {path}")
+    written = training.train(chosen, store, run, pairs, resume, max_minutes, track=track)
+    if os.environ.get("RANK", "0") == "0": # of several processes, the first speaks
+        for name, path in written.items(): print(f"{name}: {path}")
 
 # %% ../nbs/50_cli.ipynb #0000000b
 @app.command()
@@ -127,17 +133,28 @@ def evaluate(
 # %% ../nbs/50_cli.ipynb #0000000d
 @app.command()
 def upscale(
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images or folders of images.")],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images, folders of images, or patterns "
+        "in quotes: 'photos/*.jpg'.")],
     out: Annotated[Path, typer.Option(metavar="FILE|DIR", help="Where to: a file for one image, else a folder.")],
-    weights: Annotated[str, typer.Option(metavar="NAME|FILE", help="See `weights list`.")] = "esrgan",
+    weights: Annotated[Optional[str], typer.Option(metavar="NAME|FILE", help="See `weights list`; esrgan "
+        "when left out.")] = None,
+    blend: Annotated[Optional[tuple[str, str]], typer.Option(metavar="A B", help="Instead of --weights: the network "
+        "between these two, for example rrdb esrgan.")] = None,
+    alpha: Annotated[float, typer.Option(min=0, max=1, help="Share of B in --blend.")] = 0.8,
+    ensemble: Annotated[bool, typer.Option("--ensemble", help="Mean over eight orientations: a little closer "
+        "to the truth, in eight times the time.")] = False,
     tile: Annotated[Optional[int], typer.Option(min=16, help="LR pixels of a tile's side; "
-        "the whole image at once when left out and small enough.")] = None,
+        "the largest that memory allows when left out.")] = None,
     precision: PrecisionOption = Precision.auto,
+    max_megapixels: Annotated[float, typer.Option(min=0, help="Refuse larger images.")] = 179,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
 ):
-    "Upscale images of any size."
+    "Upscale images of any size. Alpha, gray, 16 bit, colour profile and camera data are kept."
+    if weights and blend: raise typer.BadParameter("choose one of --weights and --blend")
     from srgan_study import upscaling
-    upscaling.upscale_files(inputs, out, weights, tile=tile, precision=precision.value, force=force)
+    network = upscaling.blended(*blend, alpha) if blend else weights or "esrgan"
+    upscaling.upscale_files(inputs, out, network, tile=tile, precision=precision.value, force=force,
+                            ensemble=ensemble, megapixels=max_megapixels)
 
 # %% ../nbs/50_cli.ipynb #0000000f
 @weights.command("list")
@@ -227,6 +244,6 @@ def main():
         raise
 
 def _leave(line: str):
-    "Say one line on standard error, and go."
-    print(f"srgan-study: {line}", file=sys.stderr)
+    "Say one line on standard error, and go; of several processes, the first speaks for all."
+    if os.environ.get("RANK", "0") == "0": print(f"srgan-study: {line}", file=sys.stderr)
     sys.exit(1)
