@@ -7,7 +7,7 @@ __all__ = ['LOG_COLUMNS', 'VALIDATION_COLUMNS', 'TIMING_COLUMNS', 'Stage', 'Reci
            'validation_pairs', 'Interrupted', 'train', 'commit', 'environment']
 
 # %% ../nbs/30_training.ipynb #00000002
-import csv, json, math, os, platform, re, shutil, signal, subprocess, time, warnings
+import csv, ctypes, json, math, os, platform, re, shutil, signal, subprocess, time, warnings
 from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
@@ -497,6 +497,14 @@ def _stop_signals():
     finally:
         for number, handler in before.items(): signal.signal(number, handler)
 
+# %% ../nbs/30_training.ipynb #000013c8
+def _keep_freed_memory() -> bool:
+    "Let this process keep the memory that it frees, for the next iteration; False where the C library isn't glibc."
+    if platform.libc_ver()[0] != "glibc": return False
+    M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4 # as malloc.h numbers them
+    mallopt = ctypes.CDLL(None).mallopt
+    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1)) # no mappings of their own; never give back
+
 # %% ../nbs/30_training.ipynb #00000023
 def train(
     recipe: Recipe,
@@ -513,6 +521,7 @@ def train(
     Killed at any moment and resumed on the same kind of machine, it ends in the same bits. Raises `StudyError` for
     what the user can mend, and its child `Interrupted` after Ctrl-C or SIGTERM, with a checkpoint written."""
     run, began, processes = Path(run), time.monotonic(), _processes()
+    if processes.device.type == "cpu": _keep_freed_memory()
     recipe, generator, saved = _open_run(recipe, store, run, resume, processes)
     main, first = processes.is_main_process, saved["stage"] if saved else 0
     records = _Records(run, main, track)
