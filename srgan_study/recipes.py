@@ -6,7 +6,7 @@
 __all__ = ['RECIPES', 'get', 'table', 'change', 'as_toml']
 
 # %% ../nbs/31_recipes.ipynb #00000002
-import difflib, tomllib
+import copy, difflib, tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -71,9 +71,14 @@ _srgan_fast = Recipe("srgan-fast", "srgan", validate_every=500,
     Stage("srgan", 3_000, 1e-4, batch=16, patch=96, decay="cosine", warmup=100, clip=1, ema=0.995,
           rates=_RATES, l1=1, perceptual=0.1, features=_TRUNK, adversarial=5e-3)))
 
+_esrgan_fast = Recipe("esrgan-fast", "esrgan", validate_every=500, generator=dict(blocks=6), stages=(
+    Stage("rrdb", 8_000, 5e-4, batch=16, patch=96, decay="cosine", warmup=200, clip=0.1, ema=0.995, beta2=0.99, l1=1),
+    Stage("esrgan", 3_000, 1e-4, batch=16, patch=96, decay="cosine", warmup=100, clip=1, ema=0.995,
+          l1=0.3, perceptual=0.1, features=_TRUNK, adversarial=5e-3, adversarial_loss="relativistic")))
+
 # %% ../nbs/31_recipes.ipynb #0000000f
 RECIPES = {r.name: r for r in (_srgan_original, _srgan_paper, _srgan_fast, _srgan_demo,
-                               _esrgan_original, _esrgan_paper, _esrgan_demo)}
+                               _esrgan_original, _esrgan_paper, _esrgan_fast, _esrgan_demo)}
 
 def get(
     name: str, # one of RECIPES, or a TOML file
@@ -105,12 +110,18 @@ def change(
             if not 0 <= number < len(recipe.stages):
                 raise StudyError(f"--set {setting}: {recipe.name} has stages 1 to {len(recipe.stages)}")
             stages = [_set(s, rest, text, setting) if i == number else s for i, s in enumerate(recipe.stages)]
-            recipe = replace(recipe, stages=tuple(stages))
+            recipe = _with(recipe, stages=tuple(stages))
         elif scope in own - {"stages", "name"}: recipe = _set(recipe, key, text, setting)
         elif scope in per_stage:
-            recipe = replace(recipe, stages=tuple(_set(s, key, text, setting) for s in recipe.stages))
+            recipe = _with(recipe, stages=tuple(_set(s, key, text, setting) for s in recipe.stages))
         else: raise _unknown(setting, scope, (own | per_stage) - {"stages", "name"})
-    return recipe
+    return replace(recipe, stages=tuple(map(replace, recipe.stages))) # built anew, so checked
+
+def _with(record: Recipe | Stage, **values) -> Recipe | Stage:
+    "A copy with some values changed, unchecked: they may fit only together with others that are still to come."
+    changed = copy.copy(record)
+    changed.__dict__.update(values)
+    return changed
 
 def _unknown(setting: str, key: str, known: set[str]) -> StudyError:
     "The refusal of a key, with the nearest known one first."
@@ -129,10 +140,10 @@ def _set(record: Recipe | Stage, key: str, text: str, setting: str) -> Recipe | 
         if not option:
             example = f"{name}.{next(iter(old), 'blocks')}=VALUE"
             raise StudyError(f"--set {setting}: {name} is a group; set one of its options, such as {example}")
-        try: return replace(record, **{name: old | {option: _guess(text, old.get(option))}})
+        try: return _with(record, **{name: old | {option: _guess(text, old.get(option))}})
         except ValueError: raise StudyError(f"--set {setting}: expected a value like {old[option]!r}") from None
     if option: raise StudyError(f"--set {setting}: {name} has no parts; write {name}={text}")
-    try: return replace(record, **{name: _parse(text, old)})
+    try: return _with(record, **{name: _parse(text, old)})
     except ValueError: raise StudyError(f"--set {setting}: expected a value like {old!r}") from None
 
 def _parse(text: str, like):

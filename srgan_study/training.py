@@ -513,6 +513,7 @@ def train(
     validation: list = (),       # (HR, LR) pairs, see `validation_pairs`
     resume: bool = False,        # go on from the last checkpoint in `run`
     max_minutes: float | None = None, # stop with a checkpoint after so long
+    max_iterations: int | None = None, # or after so many
     progress: bool = True,       # a bar with the loss and the time left
     track: bool = False,         # write to TensorBoard too, in `run`/tensorboard
 ) -> dict[str, Path]:            # the weights that were written, by stage
@@ -524,7 +525,7 @@ def train(
     if processes.device.type == "cpu": _keep_freed_memory()
     recipe, generator, saved = _open_run(recipe, store, run, resume, processes)
     main, first = processes.is_main_process, saved["stage"] if saved else 0
-    records = _Records(run, main, track)
+    records, count = _Records(run, main, track), 0
     written = {stage.output: run/f"{stage.output}.safetensors" for stage in recipe.stages[:first]}
     with _stop_signals() as told:
         for number in range(first, len(recipe.stages)):
@@ -539,7 +540,7 @@ def train(
                 while s.at["iteration"] < s.stage.iterations and not stop:
                     try: means = records.add(s, _step(s, patches))
                     except _NotFinite: raise _not_finite(s, run) from None
-                    bar.update()
+                    bar.update(); count += 1
                     if means: bar.set_postfix(loss=f"{means['loss']:.4f}")
                     done = s.at["iteration"] == s.stage.iterations
                     save_now = done or s.at["iteration"] % recipe.checkpoint_every == 0
@@ -551,14 +552,14 @@ def train(
                             bar.write("{stage} {iteration:>7}: {psnr_y:.2f} dB Y, "
                                       "{psnr_rgb:.2f} dB RGB".format(**score))
                     out_of_time = max_minutes is not None and time.monotonic() - began > 60*max_minutes
-                    stop = _anywhere(processes, bool(told) or out_of_time)
+                    stop = _anywhere(processes, bool(told) or out_of_time) or count == max_iterations
                     if main and (save_now or stop): _save_checkpoint(s, run, store.sha256)
             written[s.stage.output] = _save_weights(s, run, store)
             if told:
                 raise Interrupted(f"{run}: stopped by {told[0]} in stage {s.stage.output} at iteration "
                                   f"{s.at['iteration']} of {s.stage.iterations}, nothing is lost; "
                                   "go on with --resume")
-            if s.at["iteration"] < s.stage.iterations: break # time is up
+            if s.at["iteration"] < s.stage.iterations or count == max_iterations: break # time is up
             generator = deepcopy(s.result).requires_grad_(True)
     return written
 
