@@ -231,7 +231,10 @@ _WrongUse = typer.BadParameter.__base__.__base__ # click's ClickException, which
 
 def main():
     "Run the command line; what a user can mend ends in one line and status 1, wrong use in 2."
-    try: sys.exit(app(prog_name="srgan-study", standalone_mode=False))
+    try:
+        status = app(prog_name="srgan-study", standalone_mode=False)
+        if status == 130: raise KeyboardInterrupt # typer makes a number of it
+        sys.exit(status)
     except _WrongUse as error:
         error.show()
         sys.exit(error.exit_code)

@@ -7,7 +7,7 @@ __all__ = ['IMAGE_SUFFIXES', 'StudyError', 'explain_os_errors', 'whole_file', 'r
            'rgb_to_y', 'imresize']
 
 # %% ../nbs/00_images.ipynb #c2758d61
-import contextlib, math, os, tempfile
+import contextlib, io, math, os, tempfile
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import lru_cache
@@ -75,18 +75,23 @@ def read_rgb(
             return _to_rgb(ImageOps.exif_transpose(picture))
     except FileNotFoundError: raise StudyError(f"{path}: no such file; check the path") from None
     except IsADirectoryError: raise StudyError(f"{path}: is a folder, not an image; name a file in it") from None
+    except PermissionError: raise StudyError(f"{path}: may not be read; change its permissions, or copy it") from None
     except Image.UnidentifiedImageError:
         raise StudyError(f"{path}: not an image that Pillow can read; remove it or convert it to PNG") from None
     except Image.DecompressionBombError as e: raise StudyError(f"{path}: {e}; reduce it first") from None
     except (OSError, SyntaxError, ValueError, TypeError, EOFError) as e:
         raise StudyError(f"{path}: damaged or cut short ({e}); fetch it again") from None
+    except _RangeUnknown as e: raise StudyError(f"{path}: {e}; convert it to 8 or 16 bit") from None
+
+class _RangeUnknown(Exception): pass
 
 def _to_rgb(picture: Image.Image) -> np.ndarray:
     "Any Pillow mode to uint8 (H, W, 3)."
     if picture.mode.startswith("I"): # 16-bit gray: 65535 must become 255, where Pillow's own conversion would clip
-        gray = np.round(np.asarray(picture).astype(np.float64)/257).clip(0, 255).astype(np.uint8)
-        return np.repeat(gray[..., None], 3, axis=2)
-    if picture.mode == "F": raise ValueError("floating point, whose range nobody says; convert it to 8 or 16 bit")
+        gray = np.asarray(picture).astype(np.float64)
+        if gray.min() < 0 or gray.max() > 65535: raise _RangeUnknown("has values beyond 16 bits, whose range nobody says")
+        return np.repeat(np.round(gray/257).astype(np.uint8)[..., None], 3, axis=2)
+    if picture.mode == "F": raise _RangeUnknown("holds floating-point values, whose range nobody says")
     return np.array(picture.convert("RGB"))
 
 # %% ../nbs/00_images.ipynb #a5bb0c53
@@ -100,7 +105,9 @@ def write_rgb(
     format_ = Image.registered_extensions().get(Path(path).suffix.lower())
     if format_ is None: raise StudyError(f"{path}: unknown image suffix; use one of {' '.join(IMAGE_SUFFIXES)}")
     options = {"JPEG": dict(quality=95, subsampling=0), "WEBP": dict(lossless=True)}.get(format_, {})
-    with whole_file(path) as file: Image.fromarray(image).save(file, format_, **options)
+    encoded = io.BytesIO() # writing to a file by itself, Pillow takes no notice of a disk that is full at the very end
+    Image.fromarray(image).save(encoded, format_, **options)
+    with whole_file(path) as file: file.write(encoded.getbuffer())
 
 # %% ../nbs/00_images.ipynb #9ca018df
 def to_batch(

@@ -68,7 +68,7 @@ def _dense(x: torch.Tensor, *convs: nn.Conv2d) -> torch.Tensor:
     "RRDBNet's step."
     seen = x
     for conv in convs[:-1]: seen = torch.cat([seen, F.leaky_relu_(conv(seen), 0.2)], 1)
-    return convs[-1](seen).mul_(0.2).add_(x)
+    return convs[-1](seen).add_(x) # the factor 0.2 is in the last one's weights
 
 # %% ../nbs/35_inference.ipynb #0000000c
 def _spread(activation: nn.PReLU, factor: int) -> nn.PReLU:
@@ -111,6 +111,8 @@ class _RRDBNet(nn.Module):
             model.conv_first, model.conv_body, model.conv_hr, model.conv_last)
         self.blocks = nn.ModuleList(nn.ModuleList(nn.ModuleList(dense.children()) for dense in block.children())
                                     for block in model.body)
+        for block in self.blocks:
+            for *_, last in block: last.weight.mul_(0.2); last.bias.mul_(0.2)
         self.ups = nn.ModuleList(ConvAfterNearest(getattr(model, f"conv_up{i + 1}"), factor)
                                  for i, factor in enumerate(model.steps))
 
@@ -150,8 +152,12 @@ def _in_pieces(
     "`step` of the maps, as if they had been given to it whole."
     height, width = maps[0].shape[-2:]
     rows, columns, result = rows or slice(0, height), columns or slice(0, width), None
-    pieces = [(y, x) for y in spans(rows.start, rows.stop, 0, height, side, margin)
-              for x in spans(columns.start, columns.stop, 0, width, side, margin)]
+    # of a narrow picture, longer pieces: as many pixels in each
+    tall, wide = (min(s.stop - s.start + 2*margin, whole, side + 2*margin) for s, whole in
+                  ((rows, height), (columns, width)))
+    long = lambda other: (side + 2*margin)**2//other - 2*margin
+    pieces = [(y, x) for y in spans(rows.start, rows.stop, 0, height, long(wide), margin)
+              for x in spans(columns.start, columns.stop, 0, width, long(tall), margin)]
     for (y, keep_y), (x, keep_x) in pieces:
         factors = [m.shape[-2]//height for m in maps]
         part = step(*(m[..., times(y, f), times(x, f)] for m, f in zip(maps, factors)))
@@ -165,7 +171,7 @@ def _in_pieces(
     return result
 
 # %% ../nbs/35_inference.ipynb #00000014
-_SIDE = 192 # of a piece, in pixels of the features; the tail's pieces have half of that
+_SIDE, _TAIL_SIDE = 256, 96 # of a piece, in pixels of the features
 
 @dataclass
 class Prepared:
@@ -214,11 +220,11 @@ class Prepared:
         lr: torch.Tensor,            # what they were made from
         rows: slice | None = None,   # what is wanted, in pixels of the features; everything if left out
         columns: slice | None = None,
-        side: int = _SIDE//2,
+        side: int = _TAIL_SIDE,
     ) -> torch.Tensor:               # float32 (1, 3, H*scale, W*scale)
         "The tail."
         scale = self.model.scale*self.fold
-        return _in_pieces(self.layers.tail, features, lr, margin=4, side=side, scale=scale, rows=rows, columns=columns)
+        return _in_pieces(self.layers.tail, features, lr, margin=3, side=side, scale=scale, rows=rows, columns=columns)
 
     def __call__(self, lr: torch.Tensor) -> torch.Tensor:
         "The same as the model's."

@@ -6,7 +6,7 @@
 __all__ = ['MEGAPIXELS', 'Picture', 'read_picture', 'colour_under', 'format_of', 'write_picture']
 
 # %% ../nbs/38_pictures.ipynb #00000002
-import contextlib, math, os, struct, warnings, zlib
+import contextlib, io, math, os, struct, sys, threading, warnings, zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +84,20 @@ def _check_size(path: Path, megapixels: float):
         raise StudyError(f"{path}: {width} x {height} pixels are {asked} megapixels, more than the limit of "
                          f"{megapixels:g}; if you trust it, raise the limit (--max-megapixels {asked})")
 
+_ONE_AT_A_TIME = threading.RLock()
+
+@contextlib.contextmanager
+def _silent_decoders():
+    "libtiff and libpng print what they dislike past Python; what matters of it comes as an exception too."
+    with _ONE_AT_A_TIME, contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError, ValueError): # where standard error is closed there is nothing to hide
+            sys.stderr.flush()
+            kept = os.dup(2)
+            stack.callback(os.close, kept)
+            with open(os.devnull, "wb") as nowhere: os.dup2(nowhere.fileno(), 2)
+            stack.callback(os.dup2, kept, 2)
+        yield
+
 @contextlib.contextmanager
 def _without_pillows_limit():
     "Pillow's limit is for the whole process; ours, checked before, is for one call."
@@ -95,14 +109,19 @@ def _without_pillows_limit():
 # what Pillow raises on damaged metadata
 _DAMAGE = (OSError, SyntaxError, TypeError, ValueError, LookupError, EOFError, struct.error)
 
+_HARMLESS = "Palette images with Transparency|malformed MPO" # of Pillow's warnings: nothing is lost
+
 def read_picture(
     path: str | os.PathLike,
     megapixels: float = MEGAPIXELS, # refuse more than that
 ) -> Picture:
     "Read an image with all that an enlarged copy should keep; `StudyError` as for `images.read_rgb`."
     path = Path(path)
-    with warnings.catch_warnings(record=True) as seen, _without_pillows_limit():
+    if path.exists() and not path.is_file() and not path.is_dir(): # a pipe, which can't be read twice
+        raise StudyError(f"{path}: is not a regular file; save the image as one first")
+    with warnings.catch_warnings(record=True) as seen, _without_pillows_limit(), _silent_decoders():
         warnings.simplefilter("always")
+        warnings.filterwarnings("ignore", _HARMLESS)
         _check_size(path, megapixels)
         colour = read_rgb(path) # what is wrong with the pixels is said here
         try:
@@ -130,14 +149,19 @@ def _beyond_rgb(path: Path, file: Image.Image, colour: np.ndarray) -> Picture:
     mode = upright.mode
     if mode.startswith("RGB") and any("16" in how for how in stored):
         note = note or "16-bit colour of a rare kind is read, and written, with 8 bits"
-    wide = (mode.startswith("I;16")
-            or mode == "I" and 0 <= np.asarray(upright).min() and np.asarray(upright).max() <= 65535)
-    if wide: colour = np.repeat(np.asarray(upright).astype(np.uint16)[..., None], 3, axis=2)
-    see_through = mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in upright.info and not wide
-    alpha = np.array(upright.convert("RGBA"))[..., 3] if see_through else None
+    wide, keyed = mode.startswith("I"), upright.info.get("transparency") # a PNG may name a colour that is transparent
+    alpha = None
+    if wide:
+        colour = np.repeat(np.asarray(upright).astype(np.uint16)[..., None], 3, axis=2)
+        if isinstance(keyed, int): alpha = np.where(colour[..., 0] == keyed, 0, 65535).astype(np.uint16)
+    elif mode in ("RGBA", "LA", "PA", "RGBa", "La") or keyed is not None:
+        alpha = np.array(upright.convert("RGBA"))[..., 3]
     if mode in ("CMYK", "LAB", "YCbCr", "HSV"):
         icc, note = None, note or f"{mode} becomes RGB, its colour profile is left out"
-    return Picture(colour, alpha, wide or mode in ("1", "L", "LA", "La"), icc, exif, note)
+    gray = wide or mode in ("1", "L", "LA", "La") or (
+        (mode in ("P", "PA") or file.format == "WEBP") and icc is None # these have no other way to hold gray
+        and (colour == colour[..., :1]).all())
+    return Picture(colour, alpha, bool(gray), icc, exif, note)
 
 # %% ../nbs/38_pictures.ipynb #00000012
 def colour_under(
@@ -266,7 +290,9 @@ def _write_with_pillow(form, file, rows, shape, dtype, icc, exif):
     options = {"JPEG": dict(quality=95, subsampling=0), "WEBP": dict(lossless=True, exact=True)}.get(form, {})
     if icc: options["icc_profile"] = icc
     if exif is not None and form != "BMP": options["exif"] = exif
-    Image.fromarray(whole.squeeze(2) if shape[2] == 1 else whole).save(file, form, **options)
+    encoded = io.BytesIO() # see `images.write_rgb`
+    Image.fromarray(whole.squeeze(2) if shape[2] == 1 else whole).save(encoded, form, **options)
+    file.write(encoded.getbuffer())
 
 # %% ../nbs/38_pictures.ipynb #00000022
 def write_picture(

@@ -318,7 +318,8 @@ def upscale_files(
 ) -> list[Path]:                  # what was written
     """Upscale files, see `upscale_file`. What fails is said on standard error and passed over; at the end that
     raises `StudyError`. Never overwrites without `force`, and a source never."""
-    plan = _targets(inputs, Path(out))
+    try: plan = _targets(inputs, Path(out))
+    except OSError as e: raise StudyError(f"{e.filename}: {e.strerror}; check the path") from None # a name too long
     model = weights if isinstance(weights, nn.Module) else load(weights)
     prepared = lru_cache(partial(prepare, model)) # once for all files
     written, failed = [], []
@@ -337,8 +338,8 @@ def upscale_files(
                 if len(plan) > 1: say(failed[-1])
     if failed and len(plan) == 1: raise StudyError(failed[0])
     if failed:
-        they = "it is" if len(failed) == 1 else "they are"
-        raise StudyError(f"{len(failed)} of {len(plan)} images were not upscaled, the others were; "
+        they, others = "it is" if len(failed) == 1 else "they are", ", the others were" if written else ""
+        raise StudyError(f"{len(failed)} of {len(plan)} images were not upscaled{others}; "
                          f"{they} named above, the first: {failed[0]}")
     return written
 
@@ -352,5 +353,6 @@ def _check_target(source: Path, target: Path, force: bool):
 def _pixels(path: Path) -> int:
     "An image's size from its header, 0 where it can't be read, for the bar."
     try:
+        if not path.is_file(): return 0 # a pipe would be waited for
         with Image.open(path) as file: return file.width*file.height
     except Exception: return 0 # what is wrong with it is said in its turn

@@ -417,7 +417,8 @@ def import_checkpoint(
 def _save_imported(out: str | Path, model: nn.Module, **source) -> None:
     "Write a network that `_read` read, with what it said about itself and its source."
     source["sha256"] = model.metadata["sha256"]
-    ours = ("sha256", "format_version", "architecture", "config", "scale") # `save` and `_read` find these anew
+    if before := model.metadata.get("imported_from"): source["before"] = before # it has been through here already
+    ours = ("sha256", "format_version", "architecture", "config", "scale", "imported_from") # found anew
     save(out, model, **{k: v for k, v in model.metadata.items() if k not in ours}, imported_from=source)
 
 # %% ../nbs/12_weights.ipynb #0000002e
@@ -487,8 +488,9 @@ def export(
     if form == "hub": return save_pretrained(model, out, **about)
     if form == "pth":
         tensors = {k: v.contiguous() for k, v in model.state_dict().items()}
-        with whole_file(out) as file:
-            torch.save({"params": tensors, _KEY: json.dumps(about, sort_keys=True)}, file)
+        data = io.BytesIO() # for a full disk, torch.save has an error of its own kind
+        torch.save({"params": tensors, _KEY: json.dumps(about, sort_keys=True)}, data)
+        with whole_file(out) as file: file.write(data.getbuffer())
     else:
         data = _onnx(model, Path(out))
         with whole_file(out) as file: file.write(data)
