@@ -423,7 +423,7 @@ class _Records:
         rate = learning_rate(s.stage, at["iteration"] - 1)
         self.log.append(where | dict(learning_rate=rate, skipped=at["skipped"]) | means)
         self.timing.append(where | dict(seconds_per_iteration=(now - then)/max(1, at["iteration"] - earlier),
-                                        memory_mb=psutil.Process().memory_info().rss/1e6))
+                                        memory_mb=_memory()/1e6))
         self.since = now, at["iteration"]
         self._track(s, means)
         return means
@@ -438,6 +438,11 @@ class _Records:
         if not self.board: return
         for name, value in values.items(): self.board.add_scalar(f"{s.stage.output}/{name}", value, s.at["iteration"])
         self.board.flush()
+
+def _memory() -> int:
+    "Bytes that this process holds, without the store's pages, which are the system's to take back."
+    info = psutil.Process().memory_info()
+    return info.rss - getattr(info, "shared", 0)
 
 def _board(run: Path):
     "TensorBoard's writer."
