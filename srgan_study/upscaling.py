@@ -76,6 +76,11 @@ def _tile(net: Prepared, height: int, width: int, overlap: int) -> int:
     fits = int(_memory_for(net.device)/net.bytes_each)
     return max(height, width) if height*width <= fits else max(16, math.isqrt(fits) - 2*overlap)
 
+def _rows_at_once(net: Prepared, columns: int, side: int, depth: int) -> int:
+    "Rows of the features whose result may be held: a band of the image, and one tile of it in float32."
+    each = 3*(net.model.scale*net.fold)**2
+    return max(16, int(_memory_for(net.device)/(each*(columns*depth + min(side, columns)*4))))
+
 def _memory_for(device: torch.device) -> float:
     "A third of what is free, and on the CPU no more than `_MEMORY`."
     if device.type == "cuda": return torch.cuda.mem_get_info(device)[0]/3
@@ -124,7 +129,8 @@ def _bands(
     if overlap is None: overlap = _OVERLAP.get(type(net.model).__name__) or receptive_radius(net.model)
     rows, columns, overlap = len(image)//fold, image.shape[1]//fold, -(-overlap//fold)
     side = max(tile//fold, 1) if tile else _tile(net, rows, columns, overlap)
-    waiting, told = spans(0, rows, 0, rows, side, overlap), 0
+    tall = side if tile else min(side, _rows_at_once(net, columns, side, image.itemsize))
+    waiting, told = spans(0, rows, 0, rows, tall, overlap), 0
     while waiting:
         (window, keep), band = waiting[0], None
         done = keep.start*columns
@@ -142,7 +148,8 @@ def _bands(
         elif side > 16:
             side = max(min(side, rows, columns)//2, 16)
             say(f"memory ran out, so it goes on with tiles of {side*fold} pixels")
-            waiting = spans(keep.start, rows, 0, rows, side, overlap)
+            tall = min(tall, side)
+            waiting = spans(keep.start, rows, 0, rows, tall, overlap)
         else:
             raise StudyError(f"out of memory for an image of {width} x {height} pixels, however small the tile; "
                              "close other programs or take a smaller network")
