@@ -125,7 +125,8 @@ def _bands(
 ) -> Iterator[np.ndarray]: # rows of the result, from top to bottom
     "The upscaled image in bands."
     (height, width), fold, scale = image.shape[:2], net.fold, net.model.scale
-    image = np.pad(image, ((0, -height % fold), (0, -width % fold), (0, 0)), "reflect")
+    if height % fold or width % fold: # else it would only be copied
+        image = np.pad(image, ((0, -height % fold), (0, -width % fold), (0, 0)), "reflect")
     if overlap is None: overlap = _OVERLAP.get(type(net.model).__name__) or receptive_radius(net.model)
     rows, columns, overlap = len(image)//fold, image.shape[1]//fold, -(-overlap//fold)
     side = max(tile//fold, 1) if tile else _tile(net, rows, columns, overlap)
