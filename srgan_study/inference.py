@@ -176,7 +176,7 @@ _SIDE, _TAIL_SIDE = 256, 96 # of a piece, in pixels of the features
 @dataclass
 class Prepared:
     "A network that is ready to run, in two parts: features at LR size, and the image made from them."
-    model: nn.Module  # what it was made from
+    model: nn.Module  # what it was made from, or its outline
     layers: nn.Module # the layers to run
     precision: str    # "fp32" or "bf16", in which all of them are
 
@@ -254,6 +254,7 @@ def prepare(
     inside = copy.deepcopy(model).eval().requires_grad_(False)
     kind = {SRResNet: _SRResNet, RRDBNet: _RRDBNet}.get(type(model))
     if kind is None: return _AsItIs(model, inside, precision)
-    prepared = Prepared(model, kind(inside), precision)
+    with torch.device("meta"): outline = type(model)(**model.config).eval() # no numbers, so that the model can go
+    prepared = Prepared(outline, kind(inside), precision)
     prepared.layers.to(device, prepared.number, memory_format=torch.channels_last)
     return prepared
