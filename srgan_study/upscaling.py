@@ -328,8 +328,9 @@ def upscale_files(
     raises `StudyError`. Never overwrites without `force`, and a source never."""
     try: plan = _targets(inputs, Path(out))
     except OSError as e: raise StudyError(f"{e.filename}: {e.strerror}; check the path") from None # a name too long
-    models = [weights if isinstance(weights, nn.Module) else load(weights)] # what is wrong with it is said before all else
-    prepared = lru_cache(lambda precision: prepare(models.pop() if models else _again(weights), precision)) # once for all
+    network = lambda: weights if isinstance(weights, nn.Module) else load(weights)
+    first = [network()] # now, since what is wrong with it comes before all else; let go once another is prepared from it
+    prepared = lru_cache(lambda precision: prepare(first.pop() if first else network(), precision)) # once for all files
     written, failed = [], []
     visible, total = sys.stderr.isatty() if progress is None else progress, sum(_pixels(source) for source, _ in plan)
     with tqdm(total=total, unit="px", unit_scale=True, disable=not visible) as bar:
@@ -350,10 +351,6 @@ def upscale_files(
         raise StudyError(f"{len(failed)} of {len(plan)} images were not upscaled{others}; "
                          f"{they} named above, the first: {failed[0]}")
     return written
-
-def _again(weights: str | Path | nn.Module) -> nn.Module:
-    "The network once more, for the other precision: it isn't kept beside the one that is prepared from it."
-    return weights if isinstance(weights, nn.Module) else load(weights)
 
 def _check_target(source: Path, target: Path, force: bool):
     if not target.exists(): return
