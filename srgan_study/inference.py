@@ -124,14 +124,15 @@ class _RRDBNet(nn.Module):
 def spans(
     start: int, stop: int, # what the parts cover, along one axis
     low: int, high: int,   # what windows may use
-    part: int,             # the longest that a part may be
+    part: int,             # the longest that a window may be without its margins
     margin: int,           # to be computed around each part
 ) -> list[tuple[slice, slice]]: # all windows are of one size, since a convolution prepares itself for each size
-    "Cut start..stop into equal parts: for each, (window to compute, part of it to keep)."
-    count = math.ceil((stop - start)/part)
-    cuts = [start + (stop - start)*i//count for i in range(count + 1)]
-    size = min(high - low, -(-(stop - start)//count) + 2*margin)
-    starts = [min(max(a - margin, low), high - size) for a in cuts[:-1]]
+    "Cut start..stop into parts: for each, (window to compute, part of it to keep)."
+    begin, end = max(start - margin, low), min(stop + margin, high)
+    count = max(1, math.ceil((end - begin - 2*margin)/part))
+    size = -(-(end - begin + 2*margin*(count - 1))//count) # two neighbours share their margins
+    starts = [min(begin + i*(size - 2*margin), end - size) for i in range(count)]
+    cuts = [start, *(s + margin for s in starts[1:]), stop]
     return [(slice(s, s + size), slice(a, b)) for s, a, b in zip(starts, cuts, cuts[1:])]
 
 # %% ../nbs/35_inference.ipynb #00000011

@@ -65,6 +65,7 @@ class Patches(torch.utils.data.Dataset):
         symmetries: bool = True, # mirror and turn, in all eight ways
         lr: str = "store",       # LR's source: "store", or made from the HR patch: "crop", "box", "noantialias"
         permute_colours: bool = False, # exchange red, green and blue, in all six ways
+        draw: str = "area",      # "area": each position is as likely as any other; "image": each image is
     ):
         if scale != store.scale:
             raise StudyError(f"{store.path}: packed for scale {store.scale}, not {scale}; "
@@ -74,9 +75,10 @@ class Patches(torch.utils.data.Dataset):
                              f"use {max(1, round(patch/scale))*scale}")
         if lr != "store" and lr not in _LR_FROM_CROP:
             raise StudyError(f"lr is one of store, {', '.join(_LR_FROM_CROP)}, not {lr!r}")
+        if draw not in ("area", "image"): raise StudyError(f"draw is area or image, not {draw!r}")
         if not 0 <= seed < 2**64: raise StudyError(f"seed {seed}: must be from 0 to 2^64 - 1")
         self.store, self.patch, self.scale, self.seed = store, patch, scale, seed
-        self.symmetries, self.lr, self.permute_colours = symmetries, lr, permute_colours
+        self.symmetries, self.lr, self.permute_colours, self.draw = symmetries, lr, permute_colours, draw
         side, positions, self._columns = patch//scale, [], []
         for i, name in enumerate(store.names):
             height, width, _ = store.lr(i).shape
@@ -93,11 +95,20 @@ class Patches(torch.utils.data.Dataset):
         "(image, row, column, symmetry) for each index; rows and columns count LR pixels."
         places = []
         for which, how, _, _ in _words(self.seed, indices):
-            position = which*self._until[-1] >> 64
-            image = bisect.bisect_right(self._until, position)
-            row, column = divmod(position - (self._until[image - 1] if image else 0), self._columns[image])
+            image, position = self._image(which)
+            row, column = divmod(position, self._columns[image])
             places.append((image, row, column, how >> 61 if self.symmetries else 0))
         return places
+
+    def _image(self, which: int) -> tuple[int, int]:
+        "The image that a word of 64 bits stands for, and the position in it."
+        if self.draw == "image": # the whole part chooses the image, what is left of it the position
+            image, rest = divmod(which*len(self._columns), 2**64)
+            start = self._until[image - 1] if image else 0
+            return image, rest*(self._until[image] - start) >> 64
+        position = which*self._until[-1] >> 64
+        image = bisect.bisect_right(self._until, position)
+        return image, position - (self._until[image - 1] if image else 0)
 
     def gather(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         "HR and LR patches of `indices`, uint8 (N, P, P, 3) and (N, P/scale, P/scale, 3)."

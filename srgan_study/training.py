@@ -102,6 +102,7 @@ class Recipe:
     generator: dict = field(default_factory=dict)     # options of SRResNet or RRDBNet
     discriminator: dict = field(default_factory=dict) # options of the discriminator; its patch is the stage's
     lr_patches: str = "store"     # where LR patches are from: "store", or "crop", "box", "noantialias" (see patches)
+    draw: str = "image"           # "image": a patch is from any photo alike; "area": larger photos give more
     permute_colours: bool = False # exchange red, green and blue in patches, for want of photos
     seed: int = 0                 # of the weights at the start and of the patches
     start: str = ""               # weights that the first stage starts from, a name or file; "": none
@@ -117,6 +118,7 @@ class Recipe:
         _check(self.network in _NETWORKS, f"network is one of {', '.join(_NETWORKS)}, not {self.network!r}")
         _check(self.precision in ("auto", *_DTYPES),
                f"precision is one of auto, {', '.join(_DTYPES)}, not {self.precision!r}")
+        _check(self.draw in ("image", "area"), f"draw is 'image' or 'area', not {self.draw!r}")
         _check(self.on_nonfinite in ("stop", "skip"), f"on_nonfinite is 'stop' or 'skip', not {self.on_nonfinite!r}")
         for name in ("log_every", "validate_every", "checkpoint_every"):
             _check(getattr(self, name) >= 1, f"{name} is at least 1")
@@ -539,7 +541,7 @@ def train(
             saved, stop = None, False
             records.begin(s)
             patches = Patches(store, s.stage.patch, recipe.scale, recipe.seed + number,
-                              lr=recipe.lr_patches, permute_colours=recipe.permute_colours)
+                              lr=recipe.lr_patches, permute_colours=recipe.permute_colours, draw=recipe.draw)
             with tqdm(total=s.stage.iterations, initial=s.at["iteration"], desc=s.stage.output, unit="it",
                       disable=not (progress and main)) as bar:
                 while s.at["iteration"] < s.stage.iterations and not stop:

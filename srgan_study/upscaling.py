@@ -44,7 +44,7 @@ def receptive_radius(
 _OVERLAP = {"RRDBNet": 80} # LR pixels; other networks: their receptive radius
 
 # %% ../nbs/40_upscaling.ipynb #0000000f
-_MEMORY = 0.5e9 # bytes for features
+_MEMORY = 0.25e9 # bytes for features
 
 def free_memory() -> float:
     "Bytes that this process can still have: of the machine's, of its container's, of its own limit."
