@@ -172,7 +172,7 @@ def _in_pieces(
     return result
 
 # %% ../nbs/35_inference.ipynb #00000014
-_SIDE, _TAIL_SIDE = 256, 96 # of a piece, in pixels of the features
+_SIDE, _TAIL_SIDE = 192, 96 # of a piece, in pixels of the features
 
 @dataclass
 class Prepared:

@@ -144,8 +144,9 @@ def _bands(
         except (MemoryError, RuntimeError) as e: # PyTorch's CPU allocator raises a plain RuntimeError
             if not _is_out_of_memory(e): raise
         if band is not None:
-            yield band[:max(height - keep.start*fold, 0)*scale, :width*scale]
-            waiting = waiting[1:]
+            waiting, band = waiting[1:], band[:max(height - keep.start*fold, 0)*scale, :width*scale]
+            for top in range(0, len(band), 64): # as copies: whoever holds the last rows would hold all
+                yield band[top:top + 64].copy()
         elif side > 16:
             side = max(min(side, rows, columns)//2, 16)
             say(f"memory ran out, so it goes on with tiles of {side*fold} pixels")
