@@ -42,18 +42,20 @@ def product_rate(
     return 2*side**3/seconds/1e9
 
 def machine() -> str:
-    "Processor and cores."
+    "Processor, its arithmetic for bfloat16 and its cores; Linux tells all of it, other systems some."
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
+    lines = (line.partition(":") for line in cpuinfo.read_text().splitlines()) if cpuinfo.exists() else []
+    about = {key.strip(): value.strip() for key, _, value in lines}
+    flags = about.get("flags", "").split()
+    units = ["AMX"] if "amx_bf16" in flags else ["AVX512-BF16"] if "avx512_bf16" in flags else []
+    return ", ".join([about.get("model name") or platform.machine(), *units, f"{os.cpu_count()} cores"])
 
 # %% ../nbs/42_performance.ipynb #0000000b
 COLUMNS = ("what", "value", "unit", "baseline", "baseline_value", "ratio", "machine")
 
 def record(
     table: str | Path,                    # a CSV file, made when missing
-    what: str,                            # names the row; an earlier one of that name is replaced
+    what: str,                            # names the row; this machine's earlier one of that name is replaced
     value: float,
     unit: str,                            # where it ends in "/s", more is better, else less
     baseline: str = "",                   # what it was measured beside
@@ -65,8 +67,9 @@ def record(
     ratio = None if baseline_value is None else value/baseline_value if unit.endswith("/s") else baseline_value/value
     new = dict(what=what, value=digits(value), unit=unit, baseline=baseline, baseline_value=digits(baseline_value),
                ratio=digits(ratio), machine=machine())
-    known = what in [row["what"] for row in rows]
-    rows = [new if row["what"] == what else row for row in rows] if known else [*rows, new]
+    order = list(dict.fromkeys([*(row["what"] for row in rows), what]))
+    rows = [row for row in rows if (row["what"], row["machine"]) != (what, new["machine"])] + [new]
+    rows.sort(key=lambda row: order.index(row["what"])) # beside those of other machines
     with whole_file(table, "w") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -76,6 +79,6 @@ def recorded(
     table: str | Path,  # as written by `record`
     pattern: str = "",  # a regular expression that the rows' names contain
 ) -> pd.DataFrame:
-    "The rows whose names match."
+    "The rows whose names match, of all machines."
     rows = pd.read_csv(table) if Path(table).exists() else pd.DataFrame(columns=COLUMNS)
     return rows[rows.what.str.contains(pattern)].astype(object).fillna("").reset_index(drop=True)
