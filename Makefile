@@ -7,11 +7,12 @@ INSTALLED := .venv/installed
 export SRGAN_STUDY_TEST_DATA ?= $(abspath ../shared/data)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help study test lab install export page-picture
+.PHONY: help study test results lab install export page-picture
 
 help:
 	@echo "make study   train, evaluate and upscale at demo scale (about 8 minutes on 2 cores, after installing)"
 	@echo "make test    run every notebook's tests and those beside them"
+	@echo "make results run the analysis notebooks again; each cell must come out as it is here"
 	@echo "make lab     open the book in JupyterLab"
 	@echo "make export  write the modules and README.md from the notebooks"
 
@@ -47,6 +48,10 @@ study: $(INSTALLED)
 
 test: $(INSTALLED)
 	@$(BIN)/python -m pytest tests
+
+# After new weights or figures: make results KEEP=--write, and look at what changed.
+results: $(INSTALLED)
+	@$(BIN)/python tests/results.py $(KEEP) $(filter-out nbs/64_%,$(wildcard nbs/6*.ipynb))
 
 lab: $(INSTALLED)
 	@$(BIN)/jupyter lab nbs/index.ipynb
