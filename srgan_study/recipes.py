@@ -68,7 +68,7 @@ _srgan_fast = Recipe("srgan-fast", "srgan", validate_every=500,
     generator=dict(batch_norm=False, output="linear", skip="bilinear"), stages=(
     Stage("srresnet", 28_300, 1e-3, batch=8, patch=96, decay="cosine", warmup=200, clip=0.1, ema=0.995,
           rates=_RATES, beta2=0.99, l1=1),
-    Stage("srgan", 3_000, 1e-4, batch=16, patch=96, decay="cosine", warmup=100, clip=1, ema=0.995,
+    Stage("srgan", 400, 1e-4, batch=16, patch=96, decay="cosine", warmup=50, clip=1, ema=0.98,
           rates=_RATES, l1=1, perceptual=0.1, features=_TRUNK, adversarial=5e-3)))
 
 _esrgan_fast = Recipe("esrgan-fast", "esrgan", validate_every=500, generator=dict(blocks=6), stages=(
