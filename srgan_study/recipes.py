@@ -67,7 +67,7 @@ _RATES = {"conv_last.*": 0.1, "body.*.body.2.*": 0.1}
 _srgan_fast = Recipe("srgan-fast", "srgan", validate_every=500,
     generator=dict(batch_norm=False, output="linear", skip="bilinear"), stages=(
     Stage("srresnet", 28_300, 1e-3, batch=8, patch=96, decay="cosine", warmup=200, clip=0.1, ema=0.995,
-          rates=_RATES, beta2=0.99, l1=1),
+          optimizer="muon", beta2=0.99, l1=1),
     Stage("srgan", 400, 1e-4, batch=16, patch=96, decay="cosine", warmup=50, clip=1, ema=0.98,
           rates=_RATES, l1=1, perceptual=0.1, features=_TRUNK, adversarial=5e-3)))
 

@@ -41,7 +41,7 @@ class Stage:
     "One stage of a schedule; a loss whose weight is 0 is not computed."
     output: str                   # name of the weights that the stage leaves behind
     iterations: int               # optimizer steps
-    learning_rate: float          # of both Adam optimizers
+    learning_rate: float          # of both players' optimizers
     batch: int = 16               # patches an iteration, over all processes
     accumulate: int = 1           # parts that each process computes its share in, where memory is short
     patch: int = 96               # side of the HR patches, in pixels
@@ -51,6 +51,7 @@ class Stage:
     warmup: int = 0               # iterations of a linear rise from 0
     clip: float = 0.0             # largest norm of the generator's gradient; 0: no limit
     rates: dict = field(default_factory=dict) # factors on the generator's learning rate, as {"conv_last.*": 0.1}
+    optimizer: str = "adam"       # of the generator; "muon": Muon for convolutions' weights, Adam for the rest
     beta2: float = 0.999          # of the generator's Adam: how long it remembers a gradient's size
     ema: float = 0.0              # decay of the running average of the generator's weights; 0: none
     mse: float = 0.0              # weight of the mean squared error, on images in [0, 1]
@@ -76,6 +77,7 @@ class Stage:
         check(self.clip >= 0 and self.gamma > 0, "clip is at least 0 and gamma above 0")
         check(all(isinstance(m, int) for m in self.milestones), "milestones are iterations")
         check(0 <= self.label_noise <= 1, f"label_noise is from 0 to 1, not {self.label_noise}")
+        check(self.optimizer in ("adam", "muon"), f"optimizer is 'adam' or 'muon', not {self.optimizer!r}")
         check(0 <= self.beta2 < 1, f"beta2 is at least 0 and below 1, not {self.beta2}")
         check(0 <= self.ema < 1, f"ema is at least 0 and below 1, not {self.ema}")
         check(self.decay in ("steps", "cosine"), f"decay is 'steps' or 'cosine', not {self.decay!r}")
@@ -160,38 +162,54 @@ class _Player:
     "A network that learns."
     def __init__(
         self, network: nn.Module, recipe: Recipe, processes: Accelerator,
-        clip: float = 0, rates: dict = {}, beta2: float = 0.999,
+        clip: float = 0, rates: dict = {}, beta2: float = 0.999, optimizer: str = "adam",
     ):
         self.network = network.to(processes.device, memory_format=torch.channels_last).train()
         with warnings.catch_warnings(): # of an option's future name
             warnings.simplefilter("ignore", FutureWarning)
             self.call = processes.prepare_model(torch.compile(self.network) if recipe.compile else self.network)
-        self.optimizer = torch.optim.Adam(_by_rate(network, rates), betas=(0.9, beta2), fused=True)
+        parameters = dict(self.network.named_parameters())
+        self.matrices = {name: nn.Parameter(_matrix(weight.detach())) for name, weight in parameters.items()
+                         if optimizer == "muon" and weight.ndim == 4}
+        others = {name: parameter for name, parameter in parameters.items() if name not in self.matrices}
+        self.optimizers = [torch.optim.Adam(_by_rate(others, rates), betas=(0.9, beta2), fused=True)]
+        if self.matrices: self.optimizers.append(torch.optim.Muon(
+            _by_rate(self.matrices, rates), weight_decay=0, adjust_lr_fn="match_rms_adamw"))
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=recipe.precision == "fp16")
         self.clip = clip or math.inf
 
     def gradient_norm(self) -> torch.Tensor:
         "The norm of the gradient, which is cut to `clip` where it is larger."
-        self.scaler.unscale_(self.optimizer)
+        for name, matrix in self.matrices.items(): matrix.grad = _matrix(self.network.get_parameter(name).grad)
+        for optimizer in self.optimizers: self.scaler.unscale_(optimizer)
         return nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
 
     def step(self, learning_rate: float, skip: bool):
         "Move the weights, unless this gradient is to be skipped; then forget it."
-        for group in self.optimizer.param_groups: group["lr"] = learning_rate*group["rate"]
-        if not skip: self.scaler.step(self.optimizer)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups: group["lr"] = learning_rate*group["rate"]
+            if not skip: self.scaler.step(optimizer)
+            optimizer.zero_grad(set_to_none=True)
         self.scaler.update() # fp16 only: after an overflow, gradients are scaled up by less
-        self.optimizer.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
 
     def state_dict(self):
-        return {name: getattr(self, name).state_dict() for name in ("network", "optimizer", "scaler")}
+        return dict(network=self.network.state_dict(), scaler=self.scaler.state_dict(),
+                    optimizers=[optimizer.state_dict() for optimizer in self.optimizers])
 
     def load_state_dict(self, state):
-        for name, part in state.items(): getattr(self, name).load_state_dict(part)
+        self.network.load_state_dict(state["network"])
+        self.scaler.load_state_dict(state["scaler"])
+        for optimizer, part in zip(self.optimizers, state["optimizers"], strict=True): optimizer.load_state_dict(part)
 
-def _by_rate(network: nn.Module, rates: dict) -> list[dict]:
-    "Adam's parameter groups: one for each factor on the learning rate."
+def _matrix(weight: torch.Tensor) -> torch.Tensor:
+    "The same memory, of a (C_out, C_in, K, K) tensor in channels_last, as (C_out, K*K*C_in)."
+    return weight.permute(0, 2, 3, 1).view(len(weight), -1)
+
+def _by_rate(parameters: dict[str, nn.Parameter], rates: dict) -> list[dict]:
+    "An optimizer's parameter groups: one for each factor on the learning rate."
     groups = {}
-    for name, parameter in network.named_parameters():
+    for name, parameter in parameters.items():
         factor = next((f for pattern, f in rates.items() if fnmatchcase(name, pattern)), 1.0)
         groups.setdefault(factor, []).append(parameter)
     return [dict(params=parameters, rate=factor) for factor, parameters in groups.items()]
@@ -203,7 +221,8 @@ class _State:
         self.recipe, self.number, self.stage, self.processes = recipe, number, recipe.stages[number], processes
         self.at = dict(iteration=0, sums={}, summed=0, skipped=0, skipped_in_a_row=0, best={})
         stage = self.stage
-        self.generator = _Player(generator, recipe, processes, stage.clip, stage.rates, stage.beta2)
+        self.generator = _Player(generator, recipe, processes, stage.clip, stage.rates, stage.beta2,
+                                 stage.optimizer)
         self.average = deepcopy(self.generator.network).eval().requires_grad_(False)
         self.discriminator = self.perceptual = None
         if self.stage.adversarial:
@@ -321,7 +340,7 @@ def _must_skip(s: _State, row: dict) -> bool:
     return True
 
 # %% ../nbs/30_training.ipynb #0000001a
-_VERSION = 2 # of the checkpoint's content
+_VERSION = 3 # of the checkpoint's content
 
 def _save_checkpoint(s: _State, run: Path, data: str) -> Path:
     "Write a checkpoint; the last two are kept."
