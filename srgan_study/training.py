@@ -62,6 +62,7 @@ class Stage:
     adversarial: float = 0.0      # weight of the adversarial loss; 0: no discriminator
     adversarial_loss: str = "standard" # or "relativistic", or "relativistic-fake-half" (the original project's)
     label_noise: float = 0.0      # real labels are 1 - label_noise*U(0, 1)
+    shift: int = 0                # VGG and discriminator see patches rolled by up to so many pixels, at random
 
     def __post_init__(self):
         check = lambda good, what: _check(good, f"stage {self.output}: {what}")
@@ -77,6 +78,7 @@ class Stage:
         check(re.fullmatch(r"[\w-]+", self.output), "its name is made of letters, digits, _ and -")
         check(self.clip >= 0 and self.gamma > 0, "clip is at least 0 and gamma above 0")
         check(all(isinstance(m, int) for m in self.milestones), "milestones are iterations")
+        check(self.shift >= 0, f"shift is at least 0, not {self.shift}")
         check(0 <= self.label_noise <= 1, f"label_noise is from 0 to 1, not {self.label_noise}")
         check(self.optimizer in ("adam", "muon"), f"optimizer is 'adam' or 'muon', not {self.optimizer!r}")
         check(0 <= self.beta2 < 1, f"beta2 is at least 0 and below 1, not {self.beta2}")
@@ -267,9 +269,10 @@ def _backward(s: _State, hr: torch.Tensor, lr: torch.Tensor, label: torch.Tensor
         if stage.mse: terms["mse"] = F.mse_loss(image, hr)
         if stage.l1: terms["l1"] = F.l1_loss(image, hr)
         if stage.consistency: terms["consistency"] = _lr_error(image, lr)
-        if stage.perceptual: terms["perceptual"] = s.perceptual(image, hr)
+        shown, truth = _rolled(s, image), _rolled(s, hr)
+        if stage.perceptual: terms["perceptual"] = s.perceptual(shown, truth)
         if stage.adversarial: # one after the other: batch norm must never see real and generated patches mixed
-            real, fake = s.discriminator.call(hr).float(), s.discriminator.call(image).float()
+            real, fake = s.discriminator.call(truth).float(), s.discriminator.call(shown).float()
             terms["adversarial"], mistake = _adversarial_losses(stage, real, fake, label)
     loss = sum(getattr(stage, name)*term for name, term in terms.items())
     gradient, = torch.autograd.grad(s.generator.scaler.scale(share*loss), image, retain_graph=stage.adversarial > 0)
@@ -279,6 +282,12 @@ def _backward(s: _State, hr: torch.Tensor, lr: torch.Tensor, label: torch.Tensor
         row = dict(discriminator=mistake, real=real.mean(), fake=fake.mean(), accuracy=right)
     sr.backward(gradient)
     return {"loss": loss} | terms | row
+
+def _rolled(s: _State, image: torch.Tensor) -> torch.Tensor:
+    "The patches as the loss networks see them: rolled by some pixels, the same for all patches of an iteration."
+    if not s.stage.shift: return image
+    draw = torch.Generator().manual_seed((s.recipe.seed << 32) + s.at["iteration"])
+    return image.roll(torch.randint(s.stage.shift + 1, (2,), generator=draw).tolist(), (2, 3))
 
 def _lr_error(image: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
     "How far the image made small is from LR; without the two outermost LR pixels, which saw more than the patch."
