@@ -260,7 +260,9 @@ class _State:
         for name, part in state.items(): getattr(self, name).load_state_dict(part)
 
 # %% ../nbs/30_training.ipynb #00000014
-def _backward(s: _State, hr: torch.Tensor, lr: torch.Tensor, label: torch.Tensor, share: float) -> dict:
+def _backward(
+    s: _State, hr: torch.Tensor, lr: torch.Tensor, label: torch.Tensor, shifts: torch.Tensor, share: float,
+) -> dict:
     "Add `share` times these patches' gradients to both players'; the losses, for the log."
     stage, terms, row = s.stage, {}, {}
     with s.autocast():
@@ -269,7 +271,7 @@ def _backward(s: _State, hr: torch.Tensor, lr: torch.Tensor, label: torch.Tensor
         if stage.mse: terms["mse"] = F.mse_loss(image, hr)
         if stage.l1: terms["l1"] = F.l1_loss(image, hr)
         if stage.consistency: terms["consistency"] = _lr_error(image, lr)
-        shown, truth = _rolled(s, image), _rolled(s, hr)
+        shown, truth = _rolled(image, shifts), _rolled(hr, shifts)
         if stage.perceptual: terms["perceptual"] = s.perceptual(shown, truth)
         if stage.adversarial: # one after the other: batch norm must never see real and generated patches mixed
             real, fake = s.discriminator.call(truth).float(), s.discriminator.call(shown).float()
@@ -283,11 +285,11 @@ def _backward(s: _State, hr: torch.Tensor, lr: torch.Tensor, label: torch.Tensor
     sr.backward(gradient)
     return {"loss": loss} | terms | row
 
-def _rolled(s: _State, image: torch.Tensor) -> torch.Tensor:
-    "The patches as the loss networks see them: rolled by some pixels, the same for all patches of an iteration."
-    if not s.stage.shift: return image
-    draw = torch.Generator().manual_seed((s.recipe.seed << 32) + s.at["iteration"])
-    return image.roll(torch.randint(s.stage.shift + 1, (2,), generator=draw).tolist(), (2, 3))
+def _rolled(images: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
+    "Patches as the loss networks see them: each rolled by its own shift, (N, 2) pixels down and to the right."
+    if not shifts.any(): return images
+    rolled = torch.stack([image.roll(shift, (1, 2)) for image, shift in zip(images, shifts.tolist())])
+    return rolled.contiguous(memory_format=torch.channels_last)
 
 def _lr_error(image: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
     "How far the image made small is from LR; without the two outermost LR pixels, which saw more than the patch."
@@ -311,22 +313,24 @@ def _parts(stage: Stage, processes: Accelerator) -> list[list[int]]:
     size = stage.batch//count
     return [list(range(i*size, (i + 1)*size)) for i in mine]
 
-def _labels(s: _State) -> torch.Tensor:
-    "What the discriminator is told of the batch's real patches, (batch, 1): that they are real, less some noise."
+def _drawn(s: _State) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the discriminator is told of the batch's real patches, (batch, 1): that they are real, less some noise;
+    and by how much each patch is rolled, (batch, 2)."""
     draw = torch.Generator().manual_seed((s.recipe.seed << 32) + s.at["iteration"])
-    return 1 - s.stage.label_noise*torch.rand(s.stage.batch, 1, generator=draw)
+    labels = 1 - s.stage.label_noise*torch.rand(s.stage.batch, 1, generator=draw)
+    return labels, torch.randint(s.stage.shift + 1, (s.stage.batch, 2), generator=draw)
 
 def _step(s: _State, patches: Patches) -> dict:
     "One iteration: both players' gradients, both steps, the average."
     stage, iteration, device = s.stage, s.at["iteration"], s.processes.device
-    labels, parts, row = _labels(s), _parts(stage, s.processes), {}
+    (labels, shifts), parts, row = _drawn(s), _parts(stage, s.processes), {}
     for part in parts:
         hr, lr = patches.batch([iteration*stage.batch + i for i in part])
         hr, lr = (x.to(device, memory_format=torch.channels_last) for x in (hr, lr))
         with ExitStack() as stack:
             if part is not parts[-1]: # the processes exchange gradients once, with the last part
                 for player in s.players: stack.enter_context(s.processes.no_sync(player.call))
-            losses = _backward(s, hr, lr, labels[part].to(device), 1/len(parts))
+            losses = _backward(s, hr, lr, labels[part].to(device), shifts[part], 1/len(parts))
         for name, value in losses.items(): row[name] = row.get(name, 0.0) + torch.as_tensor(value)/len(parts)
     row = _mean_over_processes(s.processes, row)
     for player, name in zip(s.players, ("gradient_norm", "discriminator_norm")):
