@@ -48,7 +48,7 @@ class Stage:
     decay: str = "steps"          # "steps": times gamma at each milestone; "cosine": down to a hundredth
     milestones: tuple[int, ...] = ()
     gamma: float = 0.5
-    warmup: int = 0               # iterations of a linear rise from 0
+    warmup: int = 0               # iterations of a linear rise from 0; the discriminator starts at full rate
     clip: float = 0.0             # largest norm of the generator's gradient; 0: no limit
     rates: dict = field(default_factory=dict) # factors on the generator's learning rate, as {"conv_last.*": 0.1}
     optimizer: str = "adam"       # of the generator; "muon": Muon for convolutions' weights, Adam for the rest
@@ -141,9 +141,10 @@ class Recipe:
 def learning_rate(
     stage: Stage,
     iteration: int, # from 0
+    warm_up: bool = True, # False: the discriminator's, who has none
 ) -> float:
     "The learning rate of an iteration: warm-up, then steps (both papers) or a cosine."
-    rise = min(1.0, (iteration + 1)/(stage.warmup + 1))
+    rise = min(1.0, (iteration + 1)/(stage.warmup + 1)) if warm_up else 1.0
     if stage.decay == "cosine":
         done = max(0, iteration - stage.warmup)/max(1, stage.iterations - stage.warmup)
         return stage.learning_rate*rise*(0.01 + 0.99*(1 + math.cos(math.pi*done))/2)
@@ -336,7 +337,7 @@ def _step(s: _State, patches: Patches) -> dict:
     for player, name in zip(s.players, ("gradient_norm", "discriminator_norm")):
         row[name] = player.gradient_norm().item()
     skip = _must_skip(s, row)
-    for player in s.players: player.step(learning_rate(stage, iteration), skip)
+    for player in s.players: player.step(learning_rate(stage, iteration, warm_up=player is s.generator), skip)
     if stage.ema and not skip: update_average(s.average, s.generator.network, stage.ema, iteration)
     s.at["iteration"] += 1
     return {} if skip else row
