@@ -57,6 +57,7 @@ class Stage:
     mse: float = 0.0              # weight of the mean squared error, on images in [0, 1]
     l1: float = 0.0               # weight of the mean absolute error, on images in [0, 1]
     consistency: float = 0.0      # weight of the mean absolute error between LR and SR made small by bicubic
+    grid: float = 0.0             # weight of the error that repeats with LR's pixels, the mean at each place in them
     perceptual: float = 0.0       # weight of the VGG loss
     features: dict = field(default_factory=dict) # its options, as `perceptual.PerceptualLoss` takes them
     adversarial: float = 0.0      # weight of the adversarial loss; 0: no discriminator
@@ -67,7 +68,7 @@ class Stage:
     def __post_init__(self):
         check = lambda good, what: _check(good, f"stage {self.output}: {what}")
         kinds = "standard", "relativistic", "relativistic-fake-half"
-        weights = self.mse, self.l1, self.consistency, self.perceptual, self.adversarial
+        weights = self.mse, self.l1, self.consistency, self.grid, self.perceptual, self.adversarial
         check(self.iterations >= 0 and self.warmup >= 0, "iterations and warmup are at least 0")
         check(self.batch >= 1 and self.patch >= 1, "batch and patch are at least 1")
         check(self.accumulate >= 1 and self.batch % self.accumulate == 0,
@@ -87,7 +88,7 @@ class Stage:
         check(self.adversarial_loss in kinds,
               f"adversarial_loss is one of {', '.join(kinds)}, not {self.adversarial_loss!r}")
         check(min(weights) >= 0, "a loss's weight can't be below 0")
-        check(max(weights) > 0, "one of mse, l1, consistency, perceptual, adversarial must be above 0")
+        check(max(weights) > 0, "one of mse, l1, consistency, grid, perceptual, adversarial must be above 0")
 
 def _check(good: bool, what: str):
     "Refuse an impossible recipe with one line."
@@ -272,6 +273,7 @@ def _backward(
         if stage.mse: terms["mse"] = F.mse_loss(image, hr)
         if stage.l1: terms["l1"] = F.l1_loss(image, hr)
         if stage.consistency: terms["consistency"] = _lr_error(image, lr)
+        if stage.grid: terms["grid"] = _grid_error(image, hr, s.recipe.scale)
         shown, truth = _rolled(image, shifts), _rolled(hr, shifts)
         if stage.perceptual: terms["perceptual"] = s.perceptual(shown, truth)
         if stage.adversarial: # one after the other: batch norm must never see real and generated patches mixed
@@ -296,6 +298,10 @@ def _lr_error(image: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
     "How far the image made small is from LR; without the two outermost LR pixels, which saw more than the patch."
     small = F.interpolate(image, lr.shape[2:], mode="bicubic", antialias=True)
     return F.l1_loss(small[..., 2:-2, 2:-2], lr[..., 2:-2, 2:-2])
+
+def _grid_error(image: torch.Tensor, hr: torch.Tensor, scale: int) -> torch.Tensor:
+    "The pattern that a patch's error repeats from LR pixel to LR pixel, its mean absolute value."
+    return F.pixel_unshuffle(image - hr, scale).mean((2, 3)).abs().mean()
 
 def _adversarial_losses(
     stage: Stage, real: torch.Tensor, fake: torch.Tensor, label: torch.Tensor,
@@ -408,8 +414,8 @@ def _refuse_other(path: Path, saved: dict, recipe: Recipe, data: str):
         raise StudyError(f"{path}: the run was started on other data; give the same --data or another --run")
 
 # %% ../nbs/30_training.ipynb #0000001c
-LOG_COLUMNS = ("stage", "iteration", "learning_rate", "loss", "mse", "l1", "consistency", "perceptual", "adversarial",
-               "gradient_norm", "discriminator", "real", "fake", "accuracy", "discriminator_norm", "skipped")
+LOG_COLUMNS = ("stage", "iteration", "learning_rate", "loss", "mse", "l1", "consistency", "grid", "perceptual",
+               "adversarial", "gradient_norm", "discriminator", "real", "fake", "accuracy", "discriminator_norm", "skipped")
 VALIDATION_COLUMNS = ("stage", "iteration", "psnr_y", "psnr_rgb")
 TIMING_COLUMNS = ("stage", "iteration", "seconds_per_iteration", "memory_mb")
 
