@@ -74,10 +74,11 @@ def _check_size(width: int, height: int, limits: Limits) -> None:
 # %% ../nbs/51_demo.ipynb #0000000f
 def offered(
     files: Sequence[str] = (), # names or files, beside the known names that are here
-) -> dict[str, nn.Module]:     # networks by the name that the page shows
+) -> dict[str, nn.Module]:     # networks by the name that the page shows; it begins with the first
     "Load what the page offers; `StudyError` for a file that can't be used, and where there is none at all."
     models, names = {str(file): load(file) for file in files}, known()
-    for name in names.name[names["where"].isin(["ships", "yours"])]:
+    here = names.name[names["where"].isin(["ships", "yours"])]
+    for name in sorted(here, key=lambda name: name != "esrgan"):
         try: models.setdefault(name, load(name))
         except StudyError as e: print(f"{e} (left out)", file=sys.stderr)
     if not models:
@@ -195,7 +196,7 @@ def _examples(folder: Path) -> list[str]:
 # %% ../nbs/51_demo.ipynb #00000028
 def _layout(gr, models: dict[str, nn.Module], folder: Path, limits: Limits) -> SimpleNamespace:
     "Everything that is to be seen."
-    first = next((name for name in ("esrgan", "rrdb") if name in models), next(iter(models)))
+    first = next(iter(models))
     gr.Markdown("# Larger pictures\nDrop a picture, choose weights, compare. Nothing leaves this computer. "
                 f"Largest picture: {limits.megapixels:g} megapixel (PNG, JPEG, WebP, BMP). "
                 f"Longest run: {limits.minutes:g} minutes.")
