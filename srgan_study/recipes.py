@@ -133,9 +133,10 @@ def _unknown(setting: str, key: str, known: set[str]) -> StudyError:
 def _set(record: Recipe | Stage, key: str, text: str, setting: str) -> Recipe | Stage:
     "`record` with the field `key` (or, in an option group, `group.key`) set to what `text` says."
     name, _, option = key.partition(".")
-    known = {f.name for f in fields(record)}
-    if name not in known: raise _unknown(setting, name, known - {"stages", "name"})
+    known = {f.name: f.type for f in fields(record)}
+    if name not in known: raise _unknown(setting, name, known.keys() - {"stages", "name"})
     old = getattr(record, name)
+    if known[name] is float: old = float(old) # where a recipe says 1, 0.5 will do too
     if isinstance(old, dict):
         if not option:
             example = f"{name}.{next(iter(old), 'blocks')}=VALUE"
