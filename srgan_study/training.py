@@ -709,12 +709,14 @@ def _not_finite(s: _State, run: Path) -> StudyError:
 
 # %% ../nbs/30_training.ipynb #00000026
 def commit() -> str:
-    "The commit that the code is at, or the package's version where it is not run from a checkout."
+    "The commit that the code is at, `-dirty` where modules were changed since; the version where it's no checkout."
     here = Path(srgan.__file__).parent
+    git = lambda *words: subprocess.run(["git", *words], cwd=here, capture_output=True, text=True)
     try:
         if not (here.parent/".git").exists(): raise FileNotFoundError
-        command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-        return subprocess.run(command, cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+        found = git("describe", "--always", "--abbrev=12")
+        found.check_returncode()
+        return found.stdout.strip() + ("-dirty" if git("diff", "--quiet", "HEAD", "--", ".").returncode else "")
     except (OSError, subprocess.CalledProcessError): return f"version {__version__}"
 
 def environment(
