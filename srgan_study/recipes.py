@@ -58,7 +58,7 @@ _srgan_demo = Recipe("srgan-demo", "srgan",
 _esrgan_demo = Recipe("esrgan-demo", "esrgan", generator=dict(blocks=2, channels=32, growth=16),
     discriminator=dict(channels=16), permute_colours=True, validate_every=300, stages=(
     Stage("rrdb", 1200, 2e-3, batch=4, patch=96, decay="cosine", warmup=20, clip=1, ema=0.98, l1=1),
-    Stage("esrgan", 80, 3e-4, batch=8, patch=96, decay="cosine", warmup=10, clip=1, ema=0.95,
+    Stage("esrgan", 80, 2e-4, batch=8, patch=96, decay="cosine", warmup=10, clip=1, ema=0.95,
           l1=0.3, consistency=2, grid=10, perceptual=0.1, features=_TRUNK,
           adversarial=1e-2, adversarial_loss="relativistic")))
 
