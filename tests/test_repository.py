@@ -67,3 +67,22 @@ def test_wheel_installs_and_runs_elsewhere(copy, tmp_path_factory):
             "sys.argv = ['srgan-study', 'data', 'list']; c.main()")
     done = subprocess.run([sys.executable, "-c", code], cwd=elsewhere, capture_output=True, text=True)
     assert done.returncode == 0 and "div2k-train" in done.stdout, done.stderr
+
+
+def test_a_run_names_its_commit(copy):
+    "A change beside the modules leaves the commit as it is, a changed module marks it, without a checkout it's the version."
+    def commit():
+        asked = "from srgan_study import training; print(training.commit())"
+        return subprocess.run([sys.executable, "-c", asked], cwd=copy, check=True, capture_output=True, text=True).stdout.strip()
+    def git(*words):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        return subprocess.run(["git", *who, *words], cwd=copy, check=True, capture_output=True, text=True).stdout.strip()
+    assert re.fullmatch(r"version \d[\w.]*", commit())
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "all")
+    here = git("rev-parse", "--short=12", "HEAD")
+    (copy/"README.md").write_text("something else")
+    assert commit() == here
+    with open(copy/"srgan_study/images.py", "a") as module: module.write("\n")
+    assert commit() == f"{here}-dirty"
