@@ -52,6 +52,7 @@ class Stage:
     clip: float = 0.0             # largest norm of the generator's gradient; 0: no limit
     rates: dict = field(default_factory=dict) # factors on the generator's learning rate, as {"conv_last.*": 0.1}
     optimizer: str = "adam"       # of the generator; "muon": Muon for convolutions' weights, Adam for the rest
+    beta1: float = 0.9            # of both players' Adam: how long it remembers a gradient's direction
     beta2: float = 0.999          # of the generator's Adam: how long it remembers a gradient's size
     ema: float = 0.0              # decay of the running average of the generator's weights; 0: none
     mse: float = 0.0              # weight of the mean squared error, on images in [0, 1]
@@ -82,6 +83,7 @@ class Stage:
         check(self.shift >= 0, f"shift is at least 0, not {self.shift}")
         check(0 <= self.label_noise <= 1, f"label_noise is from 0 to 1, not {self.label_noise}")
         check(self.optimizer in ("adam", "muon"), f"optimizer is 'adam' or 'muon', not {self.optimizer!r}")
+        check(0 <= self.beta1 < 1, f"beta1 is at least 0 and below 1, not {self.beta1}")
         check(0 <= self.beta2 < 1, f"beta2 is at least 0 and below 1, not {self.beta2}")
         check(0 <= self.ema < 1, f"ema is at least 0 and below 1, not {self.ema}")
         check(self.decay in ("steps", "cosine"), f"decay is 'steps' or 'cosine', not {self.decay!r}")
@@ -169,7 +171,7 @@ class _Player:
     "A network that learns."
     def __init__(
         self, network: nn.Module, recipe: Recipe, processes: Accelerator,
-        clip: float = 0, rates: dict = {}, beta2: float = 0.999, optimizer: str = "adam",
+        beta1: float = 0.9, beta2: float = 0.999, clip: float = 0, rates: dict = {}, optimizer: str = "adam",
     ):
         self.network = network.to(processes.device, memory_format=torch.channels_last).train()
         with warnings.catch_warnings(): # of an option's future name
@@ -179,7 +181,7 @@ class _Player:
         self.matrices = {name: nn.Parameter(_matrix(weight.detach())) for name, weight in parameters.items()
                          if optimizer == "muon" and weight.ndim == 4}
         others = {name: parameter for name, parameter in parameters.items() if name not in self.matrices}
-        self.optimizers = [torch.optim.Adam(_by_rate(others, rates), betas=(0.9, beta2), fused=True)]
+        self.optimizers = [torch.optim.Adam(_by_rate(others, rates), betas=(beta1, beta2), fused=True)]
         if self.matrices: self.optimizers.append(torch.optim.Muon(
             _by_rate(self.matrices, rates), weight_decay=0, adjust_lr_fn="match_rms_adamw"))
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=recipe.precision == "fp16")
@@ -228,14 +230,14 @@ class _State:
         self.recipe, self.number, self.stage, self.processes = recipe, number, recipe.stages[number], processes
         self.at = dict(iteration=0, sums={}, summed=0, skipped=0, skipped_in_a_row=0, best={})
         stage = self.stage
-        self.generator = _Player(generator, recipe, processes, stage.clip, stage.rates, stage.beta2,
-                                 stage.optimizer)
+        self.generator = _Player(generator, recipe, processes, stage.beta1, stage.beta2,
+                                 stage.clip, stage.rates, stage.optimizer)
         self.average = deepcopy(self.generator.network).eval().requires_grad_(False)
         self.discriminator = self.perceptual = None
         if self.stage.adversarial:
             torch.manual_seed(recipe.seed + 1)
             network = _NETWORKS[recipe.network][1](patch=self.stage.patch, **recipe.discriminator)
-            self.discriminator = _Player(network, recipe, processes)
+            self.discriminator = _Player(network, recipe, processes, stage.beta1)
         if self.stage.perceptual:
             loss = PerceptualLoss(**self.stage.features)
             self.perceptual = loss.to(processes.device, memory_format=torch.channels_last)
