@@ -64,7 +64,6 @@ class Stage:
     adversarial: float = 0.0      # weight of the adversarial loss; 0: no discriminator
     adversarial_loss: str = "standard" # or "relativistic", or "relativistic-fake-half" (the original project's)
     label_noise: float = 0.0      # real labels are 1 - label_noise*U(0, 1)
-    shift: int = 0                # VGG and discriminator see patches rolled by up to so many pixels, at random
 
     def __post_init__(self):
         check = lambda good, what: _check(good, f"stage {self.output}: {what}")
@@ -80,7 +79,6 @@ class Stage:
         check(re.fullmatch(r"[\w-]+", self.output), "its name is made of letters, digits, _ and -")
         check(self.clip >= 0 and self.gamma > 0, "clip is at least 0 and gamma above 0")
         check(all(isinstance(m, int) for m in self.milestones), "milestones are iterations")
-        check(self.shift >= 0, f"shift is at least 0, not {self.shift}")
         check(0 <= self.label_noise <= 1, f"label_noise is from 0 to 1, not {self.label_noise}")
         check(self.optimizer in ("adam", "muon"), f"optimizer is 'adam' or 'muon', not {self.optimizer!r}")
         check(0 <= self.beta1 < 1, f"beta1 is at least 0 and below 1, not {self.beta1}")
@@ -265,7 +263,7 @@ class _State:
 
 # %% ../nbs/30_training.ipynb #00000014
 def _backward(
-    s: _State, hr: torch.Tensor, lr: torch.Tensor, label: torch.Tensor, shifts: torch.Tensor, share: float,
+    s: _State, hr: torch.Tensor, lr: torch.Tensor, label: torch.Tensor, share: float,
 ) -> dict:
     "Add `share` times these patches' gradients to both players'; the losses, for the log."
     stage, terms, row = s.stage, {}, {}
@@ -276,10 +274,9 @@ def _backward(
         if stage.l1: terms["l1"] = F.l1_loss(image, hr)
         if stage.consistency: terms["consistency"] = _lr_error(image, lr)
         if stage.grid: terms["grid"] = _grid_error(image, hr, s.recipe.scale)
-        shown, truth = _rolled(image, shifts), _rolled(hr, shifts)
-        if stage.perceptual: terms["perceptual"] = s.perceptual(shown, truth)
+        if stage.perceptual: terms["perceptual"] = s.perceptual(image, hr)
         if stage.adversarial: # one after the other: batch norm must never see real and generated patches mixed
-            real, fake = s.discriminator.call(truth).float(), s.discriminator.call(shown).float()
+            real, fake = s.discriminator.call(hr).float(), s.discriminator.call(image).float()
             terms["adversarial"], mistake = _adversarial_losses(stage, real, fake, label)
     loss = sum(getattr(stage, name)*term for name, term in terms.items())
     gradient, = torch.autograd.grad(s.generator.scaler.scale(share*loss), image, retain_graph=stage.adversarial > 0)
@@ -289,12 +286,6 @@ def _backward(
         row = dict(discriminator=mistake, real=real.mean(), fake=fake.mean(), accuracy=right)
     sr.backward(gradient)
     return {"loss": loss} | terms | row
-
-def _rolled(images: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
-    "Patches as the loss networks see them: each rolled by its own shift, (N, 2) pixels down and to the right."
-    if not shifts.any(): return images
-    rolled = torch.stack([image.roll(shift, (1, 2)) for image, shift in zip(images, shifts.tolist())])
-    return rolled.contiguous(memory_format=torch.channels_last)
 
 def _lr_error(image: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
     "How far the image made small is from LR; without the two outermost LR pixels, which saw more than the patch."
@@ -322,24 +313,22 @@ def _parts(stage: Stage, processes: Accelerator) -> list[list[int]]:
     size = stage.batch//count
     return [list(range(i*size, (i + 1)*size)) for i in mine]
 
-def _drawn(s: _State) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the discriminator is told of the batch's real patches, (batch, 1): that they are real, less some noise;
-    and by how much each patch is rolled, (batch, 2)."""
+def _labels(s: _State) -> torch.Tensor:
+    "What the discriminator is told of the batch's real patches, (batch, 1): that they are real, less some noise."
     draw = torch.Generator().manual_seed((s.recipe.seed << 32) + s.at["iteration"])
-    labels = 1 - s.stage.label_noise*torch.rand(s.stage.batch, 1, generator=draw)
-    return labels, torch.randint(s.stage.shift + 1, (s.stage.batch, 2), generator=draw)
+    return 1 - s.stage.label_noise*torch.rand(s.stage.batch, 1, generator=draw)
 
 def _step(s: _State, patches: Patches) -> dict:
     "One iteration: both players' gradients, both steps, the average."
     stage, iteration, device = s.stage, s.at["iteration"], s.processes.device
-    (labels, shifts), parts, row = _drawn(s), _parts(stage, s.processes), {}
+    labels, parts, row = _labels(s), _parts(stage, s.processes), {}
     for part in parts:
         hr, lr = patches.batch([iteration*stage.batch + i for i in part])
         hr, lr = (x.to(device, memory_format=torch.channels_last) for x in (hr, lr))
         with ExitStack() as stack:
             if part is not parts[-1]: # the processes exchange gradients once, with the last part
                 for player in s.players: stack.enter_context(s.processes.no_sync(player.call))
-            losses = _backward(s, hr, lr, labels[part].to(device), shifts[part], 1/len(parts))
+            losses = _backward(s, hr, lr, labels[part].to(device), 1/len(parts))
         for name, value in losses.items(): row[name] = row.get(name, 0.0) + torch.as_tensor(value)/len(parts)
     row = _mean_over_processes(s.processes, row)
     for player, name in zip(s.players, ("gradient_norm", "discriminator_norm")):
