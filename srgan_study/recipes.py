@@ -74,7 +74,7 @@ _esrgan_fast = Recipe("esrgan-fast", "esrgan", validate_every=500, generator=dic
     Stage("rrdb", 8_500, 1e-3, batch=8, patch=64, decay="cosine", warmup=200, clip=0.1, ema=0.995,
           optimizer="muon", beta2=0.99, l1=1),
     Stage("esrgan", 300, 1e-4, batch=8, patch=96, warmup=100, clip=1, ema=0.99, beta1=0.5,
-          l1=0.3, consistency=2, grid=10, perceptual=0.1, features=_TRUNK,
+          l1=0.3, consistency=0.5, grid=10, perceptual=0.1, features=_TRUNK,
           adversarial=5e-3, adversarial_loss="relativistic")))
 
 # %% ../nbs/31_recipes.ipynb #0000000f
