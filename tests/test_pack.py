@@ -29,10 +29,13 @@ def photos(tmp_path):
 def right(store):
     return len(store) == 24 and all((store.hr(i) == photo(i)[:128, :168]).all() and (store.lr(i) == imresize(photo(i)[:128, :168], 1/4)).all() for i in range(24))
 
-def child(photos, store, slow=0.0, workers=2):
-    "Another process that packs, as slowly as asked for."
-    code = ("import sys, time; from srgan_study import datasets\n"
-            f"real = datasets.read_rgb\ndef slow(path): time.sleep({slow}); return real(path)\n"
+def child(photos, store, slow=0.0, go=None, workers=2):
+    "Another process that packs, as slowly as asked for, and reads no photo before `go` is there."
+    code = ("import os, sys, time; from srgan_study import datasets\n"
+            f"real, go = datasets.read_rgb, {go and str(go)!r}\n"
+            "def slow(path):\n"
+            "    while go and not os.path.exists(go): time.sleep(0.02)\n"
+            f"    time.sleep({slow}); return real(path)\n"
             f"datasets.read_rgb = slow\ndatasets.pack({str(photos)!r}, {str(store)!r}, workers={workers}, progress=False)")
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, start_new_session=True)
 
@@ -78,12 +81,16 @@ def test_ctrl_c(photos, tmp_path):
     assert not store.exists() and noted(store) >= 3
     assert right(pack(photos, store, progress=False))
 
-def test_two_at_once(photos, tmp_path):
-    store = tmp_path/"store"
-    processes = [child(photos, store, slow=0.03) for _ in range(3)]
-    messages = [process.communicate(timeout=60)[1] for process in processes]
-    assert [p.returncode for p in processes] == [0, 0, 0], messages
-    assert "waiting" in "".join(messages) and right(Store(store))
+def test_three_at_once(photos, tmp_path):
+    store, go = tmp_path/"store", photos/"go"
+    first = child(photos, store, go=go)
+    wait_for(store.with_name("store.part").exists) # it has the right to write, and can't be done yet
+    others = [child(photos, store) for _ in range(2)]
+    said = [process.stderr.readline() for process in others] # each says so, and then waits
+    go.touch()
+    messages = [process.communicate(timeout=60)[1] for process in [first, *others]]
+    assert [p.returncode for p in [first, *others]] == [0, 0, 0], messages
+    assert all("waiting" in line for line in said) and not any(messages) and right(Store(store))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["photos", "store"]
 
 def test_a_worker_that_dies(photos, tmp_path, monkeypatch):
