@@ -68,7 +68,7 @@ _srgan_fast = Recipe("srgan-fast", "srgan", validate_every=500,
     Stage("srresnet", 28_300, 1e-3, batch=8, patch=96, decay="cosine", warmup=200, clip=0.1, ema=0.995,
           optimizer="muon", beta2=0.99, l1=1),
     Stage("srgan", 450, 1.5e-4, batch=8, patch=96, decay="cosine", warmup=100, clip=1, ema=0.98,
-          l1=0.5, consistency=2, grid=10, perceptual=0.1, features=_TRUNK, adversarial=1e-2)))
+          l1=0.5, consistency=2, grid=10, perceptual=0.1, features=_TRUNK, adversarial=1e-2, luma_only=True)))
 
 _esrgan_fast = Recipe("esrgan-fast", "esrgan", validate_every=500, generator=dict(blocks=6), stages=(
     Stage("rrdb", 8_500, 1e-3, batch=8, patch=64, decay="cosine", warmup=200, clip=0.1, ema=0.995,

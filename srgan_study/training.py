@@ -63,6 +63,7 @@ class Stage:
     features: dict = field(default_factory=dict) # its options, as `perceptual.PerceptualLoss` takes them
     adversarial: float = 0.0      # weight of the adversarial loss; 0: no discriminator
     adversarial_loss: str = "standard" # or "relativistic", or "relativistic-fake-half" (the original project's)
+    luma_only: bool = False       # the perceptual and adversarial losses see HR's colours with the image's luma
     label_noise: float = 0.0      # real labels are 1 - label_noise*U(0, 1)
 
     def __post_init__(self):
@@ -274,9 +275,10 @@ def _backward(
         if stage.l1: terms["l1"] = F.l1_loss(image, hr)
         if stage.consistency: terms["consistency"] = _lr_error(image, lr)
         if stage.grid: terms["grid"] = _grid_error(image, hr, s.recipe.scale)
-        if stage.perceptual: terms["perceptual"] = s.perceptual(image, hr)
+        seen = _recoloured(image, hr) if stage.luma_only else image
+        if stage.perceptual: terms["perceptual"] = s.perceptual(seen, hr)
         if stage.adversarial: # one after the other: batch norm must never see real and generated patches mixed
-            real, fake = s.discriminator.call(hr).float(), s.discriminator.call(image).float()
+            real, fake = s.discriminator.call(hr).float(), s.discriminator.call(seen).float()
             terms["adversarial"], mistake = _adversarial_losses(stage, real, fake, label)
     loss = sum(getattr(stage, name)*term for name, term in terms.items())
     gradient, = torch.autograd.grad(s.generator.scaler.scale(share*loss), image, retain_graph=stage.adversarial > 0)
@@ -295,6 +297,12 @@ def _lr_error(image: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
 def _grid_error(image: torch.Tensor, hr: torch.Tensor, scale: int) -> torch.Tensor:
     "The pattern that a patch's error repeats from LR pixel to LR pixel, its mean absolute value."
     return F.pixel_unshuffle(image - hr, scale).mean((2, 3)).abs().mean()
+
+_LUMA = torch.tensor([65.481, 128.553, 24.966]).div(219).view(3, 1, 1) # BT.601's shares of red, green and blue
+
+def _recoloured(image: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+    "The image in HR's colours: HR, made lighter and darker until its luma is the image's."
+    return hr + (image - hr).mul(_LUMA.to(hr.device)).sum(1, keepdim=True)
 
 def _adversarial_losses(
     stage: Stage, real: torch.Tensor, fake: torch.Tensor, label: torch.Tensor,
