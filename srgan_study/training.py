@@ -29,7 +29,7 @@ from . import __version__, esrgan, srgan
 from .adversarial import (accuracy, relativistic_average_loss, standard_discriminator_loss,
                                      standard_generator_loss)
 from .datasets import Store
-from .images import StudyError, explain_os_errors, imresize, to_batch, to_image, whole_file, write_rgb
+from .images import LUMA, StudyError, explain_os_errors, imresize, to_batch, to_image, whole_file, write_rgb
 from .metrics import psnr
 from .patches import Patches
 from .perceptual import PerceptualLoss
@@ -298,11 +298,11 @@ def _grid_error(image: torch.Tensor, hr: torch.Tensor, scale: int) -> torch.Tens
     "The pattern that a patch's error repeats from LR pixel to LR pixel, its mean absolute value."
     return F.pixel_unshuffle(image - hr, scale).mean((2, 3)).abs().mean()
 
-_LUMA = torch.tensor([65.481, 128.553, 24.966]).div(219).view(3, 1, 1) # BT.601's shares of red, green and blue
+_SHARES = torch.tensor(LUMA, dtype=torch.float32).div(219).view(3, 1, 1) # red's, green's and blue's, of luma
 
 def _recoloured(image: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
     "The image in HR's colours: HR, made lighter and darker until its luma is the image's."
-    return hr + (image - hr).mul(_LUMA.to(hr.device)).sum(1, keepdim=True)
+    return hr + (image - hr).mul(_SHARES.to(hr.device)).sum(1, keepdim=True)
 
 def _adversarial_losses(
     stage: Stage, real: torch.Tensor, fake: torch.Tensor, label: torch.Tensor,
