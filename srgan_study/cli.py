@@ -57,10 +57,14 @@ def data_pack(
     lr: Annotated[Optional[Path], typer.Option(help="Folder of LR images of the same names; "
         "made by imresize when left out.")] = None,
     scale: Scale = 4,
+    also: Annotated[Optional[list[str]], typer.Option(metavar="PART", help="Pack each image at this part of its "
+        "size too, such as 1/2. May be repeated.")] = None,
+    min_side: Annotated[int, typer.Option(min=1, metavar="PIXELS", help="With --also: but none whose shorter side "
+        "would be less than this.")] = 320,
 ):
     "Decode a folder of images once, into a store that training reads without decoding."
     from srgan_study import datasets
-    packed = datasets.pack(hr, store, lr=lr, scale=scale)
+    packed = datasets.pack(hr, store, lr=lr, scale=scale, also=also or (), min_side=min_side)
     size = sum(f.stat().st_size for f in Path(store).iterdir())
     print(f"{store}: {len(packed)} images, x{packed.scale}, {size/1e6:.0f} MB")
 

@@ -8,10 +8,11 @@ __all__ = ['CATALOGUE', 'list_images', 'image_size', 'pair_images', 'RemoteFile'
 
 # %% ../nbs/01_datasets.ipynb #00000002
 import concurrent.futures, contextlib, csv, datetime, email.utils, errno, hashlib, importlib.resources, importlib.util
-import json, multiprocessing.connection, os, re, shutil, signal, stat, sys, threading, time, urllib.parse, warnings
-import zipfile, zlib
+import itertools, json, math, multiprocessing.connection, os, re, shutil, signal, stat, sys, threading, time
+import urllib.parse, warnings, zipfile, zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path, PurePosixPath
 
 import filelock
@@ -602,22 +603,29 @@ class Store:
             raise StudyError(f"{self.path}: another store than the one that was opened before; start again")
 
 # %% ../nbs/01_datasets.ipynb #00000030
-def _plan(hr: list[Path], lr: list[Path] | None, scale: int) -> list[dict]:
+def _plan(hr: list[Path], lr: list[Path] | None, scale: int, also: Sequence[Fraction], min_side: int) -> list[dict]:
     "What will stand where, from the images' headers."
     pairs = pair_images(hr, lr, scale) if lr is not None else [(path, None) for path in hr]
     plan, hr_offset, lr_offset = [], 0, 0
-    for hr_path, lr_path in pairs:
+    for (hr_path, lr_path), part in itertools.product(pairs, (Fraction(1), *also)):
         size = image_size(hr_path)
         if lr_path: _check_pair(hr_path, lr_path, scale, size, image_size(lr_path))
-        height, width = (n//scale*scale for n in size)
+        sides = [math.ceil(n*part) for n in size] # as `imresize` has them
+        if part != 1 and min(sides) < min_side: continue
+        height, width = (n//scale*scale for n in sides)
         if not height or not width:
             raise StudyError(f"{hr_path}: {size[1]} x {size[0]} pixels, too small for scale {scale}; leave it out")
         plan.append(dict(hr=str(hr_path), lr=lr_path and str(lr_path), height=height, width=width, source=list(size),
                          stamp=[_stamp(p) for p in (hr_path, lr_path) if p],
                          hr_offset=hr_offset, lr_offset=lr_offset))
+        if part != 1: plan[-1]["part"] = str(part)
         hr_offset += height*width*3
         lr_offset += height*width*3//scale**2
     return plan
+
+def _name(item: dict) -> str:
+    "What the manifest calls an item of the plan."
+    return Path(item["hr"]).name + (f" x {item['part']}" if "part" in item else "")
 
 def _stamp(path: Path) -> list:
     "Tells whether a file is still the one seen before, without reading it."
@@ -630,9 +638,10 @@ def _pack_image(folder: Path, item: dict, scale: int) -> dict:
     hr = read_rgb(item["hr"])
     if list(hr.shape[:2]) != item["source"]:
         raise StudyError(f"{item['hr']}: its header and its pixels disagree about the size; save it again")
+    if "part" in item: hr = imresize(hr, Fraction(item["part"]))
     hr = hr[:item["height"], :item["width"]]
     lr = read_rgb(item["lr"])[:len(hr)//scale, :hr.shape[1]//scale] if item["lr"] else imresize(hr, 1/scale)
-    entry = dict(name=Path(item["hr"]).name, height=item["height"], width=item["width"],
+    entry = dict(name=_name(item), height=item["height"], width=item["width"],
                  source_height=item["source"][0], source_width=item["source"][1],
                  hr_offset=item["hr_offset"], lr_offset=item["lr_offset"], source_sha256=_sha256_of_file(item["hr"]))
     if item["lr"]: entry |= dict(lr_name=Path(item["lr"]).name, lr_source_sha256=_sha256_of_file(item["lr"]))
@@ -716,6 +725,8 @@ def pack(
     scale: int = 4,
     workers: int | None = None,                           # processes; None: one for each core, fewer for few images
     progress: bool = True,                                # show a bar on standard error
+    also: Sequence[Fraction | str] = (),                  # pack each image at these parts of its size too: "1/2"
+    min_side: int = 320,                                  # but none whose shorter side would have fewer pixels
 ) -> Store:
     """Decode images once into a memory-mapped store; interrupted, it goes on where it stopped when called again.
 
@@ -724,7 +735,7 @@ def pack(
     for a full disk."""
     if scale != int(scale) or scale < 1: raise StudyError(f"scale {scale}: must be a whole number, such as 4")
     hr, lr, store, scale = _as_list(hr), None if lr is None else _as_list(lr), Path(store), int(scale)
-    plan = _plan(hr, lr, scale)
+    plan = _plan(hr, lr, scale, _parts(also, lr), min_side)
     if (store/"manifest.json").exists(): return _same_store(store, plan, scale)
     with _lock(store, tidy=True):
         if (store/"manifest.json").exists(): return _same_store(store, plan, scale)
@@ -743,6 +754,15 @@ def pack(
             (part/"journal").unlink(missing_ok=True)
             os.rename(part, store)
         return Store(store)
+
+def _parts(also: Sequence[Fraction | str], lr: list[Path] | None) -> list[Fraction]:
+    "The parts of their size at which images are packed too, checked."
+    if also and lr: raise StudyError("images packed at a part of their size have no given LR; leave out one of both")
+    try: parts = [Fraction(part) for part in also]
+    except (ValueError, ZeroDivisionError): parts = [Fraction(0)]
+    if not all(0 < part < 1 and part.denominator <= 1000 for part in parts) or len(set(parts)) < len(parts):
+        raise StudyError(f"also {', '.join(map(str, also))}: expected different parts of one, such as 3/4, 1/2")
+    return parts
 
 def _pack_all(part: Path, plan: list[dict], scale: int, workers: int, progress: bool) -> list[dict]:
     "The manifest's entries for all of `plan`, in its order, each noted in the journal as soon as it is there."
@@ -776,7 +796,7 @@ def _same_store(path: Path, plan: list[dict], scale: int) -> Store:
     "Open a store that exists if it holds what `plan` says, by the SHA-256 of the files."
     store = Store(path)
     key = lambda e: (e["name"], e["source_sha256"], e.get("lr_source_sha256"))
-    mine = [(Path(p["hr"]).name, _sha256_of_file(p["hr"]), p["lr"] and _sha256_of_file(p["lr"]))
+    mine = [(_name(p), _sha256_of_file(p["hr"]), p["lr"] and _sha256_of_file(p["lr"]))
             for p in plan] if len(plan) == len(store) else None
     if store.scale != scale or mine != [key(e) for e in store.manifest["images"]]:
         raise StudyError(f"{path}: already holds other images or another scale; choose another place, or remove it")
