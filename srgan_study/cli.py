@@ -52,19 +52,22 @@ def data_get(
 
 @data.command("pack")
 def data_pack(
-    hr: Annotated[Path, typer.Argument(metavar="HR_DIR", help="Folder of HR images.")],
+    hr: Annotated[str, typer.Argument(metavar="NAME|HR_DIR", help="A data set's name, or a folder of HR images.")],
     store: Annotated[Path, typer.Argument(metavar="STORE", help="The store to write, a folder.")],
-    lr: Annotated[Optional[Path], typer.Option(help="Folder of LR images of the same names; "
-        "made by imresize when left out.")] = None,
+    lr: Annotated[Optional[Path], typer.Option(help="Folder of LR images of the same names. When left out, those that "
+        "the data set brings along, else (and with --also) made by imresize.")] = None,
     scale: Scale = 4,
     also: Annotated[Optional[list[str]], typer.Option(metavar="PART", help="Pack each image at this part of its "
         "size too, such as 1/2. May be repeated.")] = None,
     min_side: Annotated[int, typer.Option(min=1, metavar="PIXELS", help="With --also: but none whose shorter side "
         "would be less than this.")] = 320,
+    root: Root = None,
 ):
-    "Decode a folder of images once, into a store that training reads without decoding."
+    "Decode images once, into a store that training reads without decoding."
     from srgan_study import datasets
-    packed = datasets.pack(hr, store, lr=lr, scale=scale, also=also or (), min_side=min_side)
+    lr = lr or (None if also else datasets.lr_images(hr, scale, root))
+    photos = datasets.hr_images(hr, root, scale)
+    packed = datasets.pack(photos, store, lr=lr, scale=scale, also=also or (), min_side=min_side)
     size = sum(f.stat().st_size for f in Path(store).iterdir())
     print(f"{store}: {len(packed)} images, x{packed.scale}, {size/1e6:.0f} MB")
 
