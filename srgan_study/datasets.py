@@ -756,9 +756,9 @@ def pack(
         return Store(store)
 
 def _parts(also: Sequence[Fraction | str], lr: list[Path] | None) -> list[Fraction]:
-    "The parts of their size at which images are packed too, checked."
+    "The parts of their size at which images are packed too, checked, the largest first."
     if also and lr: raise StudyError("images packed at a part of their size have no given LR; leave out one of both")
-    try: parts = [Fraction(part) for part in also]
+    try: parts = sorted(map(Fraction, also), reverse=True)
     except (ValueError, ZeroDivisionError): parts = [Fraction(0)]
     if not all(0 < part < 1 and part.denominator <= 1000 for part in parts) or len(set(parts)) < len(parts):
         raise StudyError(f"also {', '.join(map(str, also))}: expected different parts of one, such as 3/4, 1/2")
