@@ -57,8 +57,8 @@ def data_pack(
     lr: Annotated[Optional[Path], typer.Option(help="Folder of LR images of the same names. When left out, those that "
         "the data set brings along, else (and with --also) made by imresize.")] = None,
     scale: Scale = 4,
-    also: Annotated[Optional[list[str]], typer.Option(metavar="PART", help="Pack each image at this part of its "
-        "size too, such as 1/2. May be repeated.")] = None,
+    also: Annotated[Optional[list[str]], typer.Option(metavar="FRACTION", help="Pack each image at this "
+        "fraction of its size too, such as 1/2. May be repeated.")] = None,
     min_side: Annotated[int, typer.Option(min=1, metavar="PIXELS", help="With --also: but none whose shorter side "
         "would be less than this.")] = 320,
     root: Root = None,

@@ -8,11 +8,12 @@ __all__ = ['CATALOGUE', 'list_images', 'image_size', 'pair_images', 'RemoteFile'
 
 # %% ../nbs/01_datasets.ipynb #00000002
 import concurrent.futures, contextlib, csv, datetime, email.utils, errno, hashlib, importlib.resources, importlib.util
-import itertools, json, math, multiprocessing.connection, os, re, shutil, signal, stat, sys, threading, time
+import json, math, multiprocessing.connection, os, re, shutil, signal, stat, sys, threading, time
 import urllib.parse, warnings, zipfile, zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 import filelock
@@ -607,25 +608,30 @@ def _plan(hr: list[Path], lr: list[Path] | None, scale: int, also: Sequence[Frac
     "What will stand where, from the images' headers."
     pairs = pair_images(hr, lr, scale) if lr is not None else [(path, None) for path in hr]
     plan, hr_offset, lr_offset = [], 0, 0
-    for (hr_path, lr_path), part in itertools.product(pairs, (Fraction(1), *also)):
+    for hr_path, lr_path in pairs:
         size = image_size(hr_path)
         if lr_path: _check_pair(hr_path, lr_path, scale, size, image_size(lr_path))
-        sides = [math.ceil(n*part) for n in size] # as `imresize` has them
-        if part != 1 and min(sides) < min_side: continue
-        height, width = (n//scale*scale for n in sides)
-        if not height or not width:
-            raise StudyError(f"{hr_path}: {size[1]} x {size[0]} pixels, too small for scale {scale}; leave it out")
-        plan.append(dict(hr=str(hr_path), lr=lr_path and str(lr_path), height=height, width=width, source=list(size),
-                         stamp=[_stamp(p) for p in (hr_path, lr_path) if p],
-                         hr_offset=hr_offset, lr_offset=lr_offset))
-        if part != 1: plan[-1]["part"] = str(part)
-        hr_offset += height*width*3
-        lr_offset += height*width*3//scale**2
+        for fraction in (1, *also):
+            sides = [math.ceil(n*fraction) for n in size] # as `imresize` has them
+            if fraction != 1 and min(sides) < min_side: continue
+            height, width = (n//scale*scale for n in sides)
+            if not height or not width:
+                raise StudyError(f"{hr_path}: {size[1]} x {size[0]} pixels, too small for scale {scale}; leave it out")
+            plan.append(dict(hr=str(hr_path), lr=lr_path and str(lr_path), height=height, width=width,
+                             source=list(size), stamp=[_stamp(p) for p in (hr_path, lr_path) if p],
+                             hr_offset=hr_offset, lr_offset=lr_offset))
+            if fraction != 1: plan[-1]["fraction"] = str(fraction)
+            hr_offset += height*width*3
+            lr_offset += height*width*3//scale**2
+    for fraction in also:
+        if not any(item.get("fraction") == str(fraction) for item in plan):
+            raise StudyError(f"also {fraction}: no image's shorter side would have {min_side} pixels; "
+                             "leave it out, or allow a smaller min_side")
     return plan
 
 def _name(item: dict) -> str:
     "What the manifest calls an item of the plan."
-    return Path(item["hr"]).name + (f" x {item['part']}" if "part" in item else "")
+    return Path(item["hr"]).name + (f" x {item['fraction']}" if "fraction" in item else "")
 
 def _stamp(path: Path) -> list:
     "Tells whether a file is still the one seen before, without reading it."
@@ -638,7 +644,7 @@ def _pack_image(folder: Path, item: dict, scale: int) -> dict:
     hr = read_rgb(item["hr"])
     if list(hr.shape[:2]) != item["source"]:
         raise StudyError(f"{item['hr']}: its header and its pixels disagree about the size; save it again")
-    if "part" in item: hr = imresize(hr, Fraction(item["part"]))
+    if "fraction" in item: hr = imresize(hr, Fraction(item["fraction"]))
     hr = hr[:item["height"], :item["width"]]
     lr = read_rgb(item["lr"])[:len(hr)//scale, :hr.shape[1]//scale] if item["lr"] else imresize(hr, 1/scale)
     entry = dict(name=_name(item), height=item["height"], width=item["width"],
@@ -725,17 +731,17 @@ def pack(
     scale: int = 4,
     workers: int | None = None,                           # processes; None: one for each core, fewer for few images
     progress: bool = True,                                # show a bar on standard error
-    also: Sequence[Fraction | str] = (),                  # pack each image at these parts of its size too: "1/2"
+    also: Sequence[Fraction | str] = (),                  # pack each image at these fractions of its size too: "1/2"
     min_side: int = 320,                                  # but none whose shorter side would have fewer pixels
 ) -> Store:
     """Decode images once into a memory-mapped store; interrupted, it goes on where it stopped when called again.
 
     A store that already holds the same images is opened as it is. Raises `StudyError` for images that can't be used
-    (all of them are named, and the others are kept for the next call), for a store that holds something else, and
-    for a full disk."""
+    (all of them are named, and the others are kept for the next call), for a store that holds something else, for
+    an `also` that is no fraction or fits no image, and for a full disk."""
     if scale != int(scale) or scale < 1: raise StudyError(f"scale {scale}: must be a whole number, such as 4")
     hr, lr, store, scale = _as_list(hr), None if lr is None else _as_list(lr), Path(store), int(scale)
-    plan = _plan(hr, lr, scale, _parts(also, lr), min_side)
+    plan = _plan(hr, lr, scale, _fractions(also, lr), min_side)
     if (store/"manifest.json").exists(): return _same_store(store, plan, scale)
     with _lock(store, tidy=True):
         if (store/"manifest.json").exists(): return _same_store(store, plan, scale)
@@ -755,14 +761,14 @@ def pack(
             os.rename(part, store)
         return Store(store)
 
-def _parts(also: Sequence[Fraction | str], lr: list[Path] | None) -> list[Fraction]:
-    "The parts of their size at which images are packed too, checked, the largest first."
-    if also and lr: raise StudyError("images packed at a part of their size have no given LR; leave out one of both")
-    try: parts = sorted(map(Fraction, also), reverse=True)
-    except (ValueError, ZeroDivisionError): parts = [Fraction(0)]
-    if not all(0 < part < 1 and part.denominator <= 1000 for part in parts) or len(set(parts)) < len(parts):
-        raise StudyError(f"also {', '.join(map(str, also))}: expected different parts of one, such as 3/4, 1/2")
-    return parts
+def _fractions(also: Sequence[Fraction | str], lr: list[Path] | None) -> list[Fraction]:
+    "The fractions of their size at which images are packed too, checked, the largest first."
+    if also and lr: raise StudyError("images packed at a fraction of their size have no given LR; leave out also or lr")
+    try: fractions = sorted(map(Fraction, also), reverse=True)
+    except (ValueError, ZeroDivisionError): fractions = [Fraction(0)]
+    if not all(0 < f < 1 and f.denominator <= 1000 for f in fractions) or len(set(fractions)) < len(fractions):
+        raise StudyError(f"also {', '.join(map(str, also))}: expected different fractions, such as 3/4, 1/2")
+    return fractions
 
 def _pack_all(part: Path, plan: list[dict], scale: int, workers: int, progress: bool) -> list[dict]:
     "The manifest's entries for all of `plan`, in its order, each noted in the journal as soon as it is there."
@@ -796,7 +802,8 @@ def _same_store(path: Path, plan: list[dict], scale: int) -> Store:
     "Open a store that exists if it holds what `plan` says, by the SHA-256 of the files."
     store = Store(path)
     key = lambda e: (e["name"], e["source_sha256"], e.get("lr_source_sha256"))
-    mine = [(_name(p), _sha256_of_file(p["hr"]), p["lr"] and _sha256_of_file(p["lr"]))
+    sha256 = cache(_sha256_of_file) # an image may be packed at several sizes
+    mine = [(_name(p), sha256(p["hr"]), p["lr"] and sha256(p["lr"]))
             for p in plan] if len(plan) == len(store) else None
     if store.scale != scale or mine != [key(e) for e in store.manifest["images"]]:
         raise StudyError(f"{path}: already holds other images or another scale; choose another place, or remove it")
