@@ -73,9 +73,9 @@ _srgan_fast = Recipe("srgan-fast", "srgan", validate_every=500,
 _esrgan_fast = Recipe("esrgan-fast", "esrgan", validate_every=500, generator=dict(blocks=6), stages=(
     Stage("rrdb", 8_500, 1e-3, batch=8, patch=64, decay="cosine", warmup=200, clip=0.1, ema=0.995,
           optimizer="muon", beta2=0.99, l1=1),
-    Stage("esrgan", 300, 1e-4, batch=8, patch=96, warmup=100, clip=1, ema=0.99, beta1=0.5,
-          l1=0.3, consistency=0.5, grid=10, perceptual=0.1, features=_TRUNK,
-          adversarial=5e-3, adversarial_loss="relativistic")))
+    Stage("esrgan", 600, 1e-4, batch=8, patch=96, warmup=100, clip=1, ema=0.99, beta1=0.5,
+          l1=0.3, consistency=0.5, grid=10, perceptual=0.1, features=_TRUNK, adversarial=5e-3,
+          adversarial_loss="relativistic", luma_only=True, adversarial_octaves=1)))
 
 # %% ../nbs/31_recipes.ipynb #0000000f
 RECIPES = {r.name: r for r in (_srgan_original, _srgan_paper, _srgan_fast, _srgan_demo,

@@ -64,6 +64,7 @@ class Stage:
     adversarial: float = 0.0      # weight of the adversarial loss; 0: no discriminator
     adversarial_loss: str = "standard" # or "relativistic", or "relativistic-fake-half" (the original project's)
     luma_only: bool = False       # the perceptual and adversarial losses see HR's colours with the image's luma
+    adversarial_octaves: int = 0  # the adversarial loss sees so many finest octaves of the image, below them HR; 0: all
     label_noise: float = 0.0      # real labels are 1 - label_noise*U(0, 1)
 
     def __post_init__(self):
@@ -84,6 +85,8 @@ class Stage:
         check(self.optimizer in ("adam", "muon"), f"optimizer is 'adam' or 'muon', not {self.optimizer!r}")
         check(0 <= self.beta1 < 1, f"beta1 is at least 0 and below 1, not {self.beta1}")
         check(0 <= self.beta2 < 1, f"beta2 is at least 0 and below 1, not {self.beta2}")
+        check(self.adversarial_octaves >= 0 and self.patch % 2**self.adversarial_octaves == 0,
+              f"a patch of {self.patch} can't be halved {self.adversarial_octaves} times (adversarial_octaves)")
         check(0 <= self.ema < 1, f"ema is at least 0 and below 1, not {self.ema}")
         check(self.decay in ("steps", "cosine"), f"decay is 'steps' or 'cosine', not {self.decay!r}")
         check(self.adversarial_loss in kinds,
@@ -277,8 +280,10 @@ def _backward(
         if stage.grid: terms["grid"] = _grid_error(image, hr, s.recipe.scale)
         seen = _recoloured(image, hr) if stage.luma_only else image
         if stage.perceptual: terms["perceptual"] = s.perceptual(seen, hr)
-        if stage.adversarial: # one after the other: batch norm must never see real and generated patches mixed
-            real, fake = s.discriminator.call(hr).float(), s.discriminator.call(seen).float()
+        if stage.adversarial:
+            judged = _finest(seen, hr, stage.adversarial_octaves) if stage.adversarial_octaves else seen
+            # one after the other: batch norm must never see real and generated patches mixed
+            real, fake = s.discriminator.call(hr).float(), s.discriminator.call(judged).float()
             terms["adversarial"], mistake = _adversarial_losses(stage, real, fake, label)
     loss = sum(getattr(stage, name)*term for name, term in terms.items())
     gradient, = torch.autograd.grad(s.generator.scaler.scale(share*loss), image, retain_graph=stage.adversarial > 0)
@@ -303,6 +308,11 @@ _SHARES = torch.tensor(LUMA, dtype=torch.float32).div(219).view(3, 1, 1) # red's
 def _recoloured(image: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
     "The image in HR's colours: HR, made lighter and darker until its luma is the image's."
     return hr + (image - hr).mul(_SHARES.to(hr.device)).sum(1, keepdim=True)
+
+def _finest(image: torch.Tensor, hr: torch.Tensor, octaves: int) -> torch.Tensor:
+    "HR with the image's finest octaves: with what is lost where the image is reduced to 1/2**octaves of its size."
+    coarse = F.interpolate(image - hr, scale_factor=0.5**octaves, mode="bicubic", antialias=True)
+    return image - F.interpolate(coarse, image.shape[2:], mode="bicubic")
 
 def _adversarial_losses(
     stage: Stage, real: torch.Tensor, fake: torch.Tensor, label: torch.Tensor,
