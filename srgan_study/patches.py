@@ -8,7 +8,7 @@ __all__ = ['Patches']
 # %% ../nbs/02_patches.ipynb #610acf9a
 import bisect, operator
 from collections.abc import Sequence
-from itertools import accumulate, permutations
+from itertools import accumulate, permutations, product
 
 import numpy as np
 import torch
@@ -51,6 +51,8 @@ _LR_FROM_CROP = { # how the LR patch is made when it isn't cut from the store
     "noantialias": dict(antialiasing=False)}      # bicubic that skips pixels (the original project's ESRGAN)
 
 _COLOUR_ORDERS = [list(order) for order in permutations(range(3))]
+_FALSE_COLOURS = np.uint8([bits for bits in product(((255, 0), (255, 255), (0, 0), (0, 255)), repeat=3)
+                           if any(kept for kept, _ in bits)]).swapaxes(1, 2) # as is, inverted, 0, 255; but not all bare
 
 class Patches(torch.utils.data.Dataset):
     """Aligned HR/LR patches, 2^40 of them; item `i`, numbered from 0, is a pure function of (seed, i).
@@ -65,6 +67,7 @@ class Patches(torch.utils.data.Dataset):
         symmetries: bool = True, # mirror and turn, in all eight ways
         lr: str = "store",       # LR's source: "store", or made from the HR patch: "crop", "box", "noantialias"
         permute_colours: bool = False, # exchange red, green and blue, in all six ways
+        false_colours: float = 0, # share of patches whose channels are exchanged, inverted, all 0 or all 255
         draw: str = "area",      # "area": each position is as likely as any other; "image": each image is
     ):
         if scale != store.scale:
@@ -77,8 +80,10 @@ class Patches(torch.utils.data.Dataset):
             raise StudyError(f"lr is one of store, {', '.join(_LR_FROM_CROP)}, not {lr!r}")
         if draw not in ("area", "image"): raise StudyError(f"draw is area or image, not {draw!r}")
         if not 0 <= seed < 2**64: raise StudyError(f"seed {seed}: must be from 0 to 2^64 - 1")
+        if not 0 <= false_colours <= 1: raise StudyError(f"false_colours is a share, from 0 to 1, not {false_colours}")
         self.store, self.patch, self.scale, self.seed = store, patch, scale, seed
-        self.symmetries, self.lr, self.permute_colours, self.draw = symmetries, lr, permute_colours, draw
+        self.symmetries, self.lr, self.draw = symmetries, lr, draw
+        self.permute_colours, self.false_colours = permute_colours, false_colours
         side, positions, self._columns = patch//scale, [], []
         for i, name in enumerate(store.names):
             height, width, _ = store.lr(i).shape
@@ -121,10 +126,13 @@ class Patches(torch.utils.data.Dataset):
             else: small = imresize(large, 1/scale, **_LR_FROM_CROP[self.lr])
             _put(large, symmetry, hr[n])
             _put(small, symmetry, lr[n])
-        if self.permute_colours:
-            for n, words in enumerate(_words(self.seed, indices)):
-                order = _COLOUR_ORDERS[words[2]*6 >> 64]
-                hr[n], lr[n] = hr[n][..., order], lr[n][..., order]
+        if self.permute_colours or self.false_colours:
+            for n, (_, _, which, chance) in enumerate(_words(self.seed, indices)):
+                order, false = _COLOUR_ORDERS[which*6 >> 64], chance < self.false_colours*2**64
+                if self.permute_colours or false: hr[n], lr[n] = hr[n][..., order], lr[n][..., order]
+                if false:
+                    kept, flipped = _FALSE_COLOURS[which % len(_FALSE_COLOURS)]
+                    hr[n], lr[n] = hr[n] & kept ^ flipped, lr[n] & kept ^ flipped
         return hr, lr
 
     def batch(self, indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:

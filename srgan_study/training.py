@@ -114,6 +114,7 @@ class Recipe:
     lr_patches: str = "store"     # where LR patches are from: "store", or "crop", "box", "noantialias" (see patches)
     draw: str = "image"           # "image": a patch is from any photo alike; "area": larger photos give more
     permute_colours: bool = False # exchange red, green and blue in patches, for want of photos
+    false_colours: float = 0.0    # share of patches in colours that no photo has, for safety on drawings and lights
     seed: int = 0                 # of the weights at the start and of the patches
     start: str = ""               # weights that the first stage starts from, a name or file; "": none
     precision: str = "auto"       # "fp32", "bf16", "fp16", or "auto": what is fastest here, settled at the start
@@ -130,6 +131,7 @@ class Recipe:
                f"precision is one of auto, {', '.join(_DTYPES)}, not {self.precision!r}")
         _check(self.draw in ("image", "area"), f"draw is 'image' or 'area', not {self.draw!r}")
         _check(self.on_nonfinite in ("stop", "skip"), f"on_nonfinite is 'stop' or 'skip', not {self.on_nonfinite!r}")
+        _check(0 <= self.false_colours <= 1, f"false_colours is a share, from 0 to 1, not {self.false_colours}")
         for name in ("log_every", "validate_every", "checkpoint_every"):
             _check(getattr(self, name) >= 1, f"{name} is at least 1")
         _check(self.scale in srgan.SCALES, f"scale is one of {', '.join(map(str, srgan.SCALES))}, not {self.scale}")
@@ -598,7 +600,8 @@ def train(
             saved, stop = None, False
             records.begin(s)
             patches = Patches(store, s.stage.patch, recipe.scale, recipe.seed + number,
-                              lr=recipe.lr_patches, permute_colours=recipe.permute_colours, draw=recipe.draw)
+                              lr=recipe.lr_patches, permute_colours=recipe.permute_colours,
+                              false_colours=recipe.false_colours, draw=recipe.draw)
             with tqdm(total=s.stage.iterations, initial=s.at["iteration"], desc=s.stage.output, unit="it",
                       disable=not (progress and main)) as bar:
                 while s.at["iteration"] < s.stage.iterations and not stop:
