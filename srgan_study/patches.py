@@ -67,7 +67,7 @@ class Patches(torch.utils.data.Dataset):
         symmetries: bool = True, # mirror and turn, in all eight ways
         lr: str = "store",       # LR's source: "store", or made from the HR patch: "crop", "box", "noantialias"
         permute_colours: bool = False, # exchange red, green and blue, in all six ways
-        false_colours: float = 0, # share of patches whose channels are exchanged, inverted, all 0 or all 255
+        false_colours: float = 0, # share of patches: channels exchanged, then each left, inverted, all 0 or all 255
         draw: str = "area",      # "area": each position is as likely as any other; "image": each image is
     ):
         if scale != store.scale:

@@ -114,7 +114,7 @@ class Recipe:
     lr_patches: str = "store"     # where LR patches are from: "store", or "crop", "box", "noantialias" (see patches)
     draw: str = "image"           # "image": a patch is from any photo alike; "area": larger photos give more
     permute_colours: bool = False # exchange red, green and blue in patches, for want of photos
-    false_colours: float = 0.0    # share of patches in colours that no photo has, for safety on drawings and lights
+    false_colours: float = 0.0    # share of patches in colours that photos lack, for safety on drawings and lights
     seed: int = 0                 # of the weights at the start and of the patches
     start: str = ""               # weights that the first stage starts from, a name or file; "": none
     precision: str = "auto"       # "fp32", "bf16", "fp16", or "auto": what is fastest here, settled at the start
