@@ -61,6 +61,8 @@ class Stage:
     grid: float = 0.0             # weight of the error that repeats with LR's pixels, the mean at each place in them
     perceptual: float = 0.0       # weight of the VGG loss
     features: dict = field(default_factory=dict) # its options, as `perceptual.PerceptualLoss` takes them
+    distillation: float = 0.0     # weight of the mean absolute error against what a teacher makes of LR
+    teacher: str = ""             # its weights, a name or file
     adversarial: float = 0.0      # weight of the adversarial loss; 0: no discriminator
     adversarial_loss: str = "standard" # or "relativistic", or "relativistic-fake-half" (the original project's)
     luma_only: bool = False       # the perceptual and adversarial losses see HR's colours with the image's luma
@@ -70,7 +72,7 @@ class Stage:
     def __post_init__(self):
         check = lambda good, what: _check(good, f"stage {self.output}: {what}")
         kinds = "standard", "relativistic", "relativistic-fake-half"
-        weights = self.mse, self.l1, self.consistency, self.grid, self.perceptual, self.adversarial
+        weights = self.mse, self.l1, self.consistency, self.grid, self.perceptual, self.distillation, self.adversarial
         check(self.iterations >= 0 and self.warmup >= 0, "iterations and warmup are at least 0")
         check(self.batch >= 1 and self.patch >= 1, "batch and patch are at least 1")
         check(self.accumulate >= 1 and self.batch % self.accumulate == 0,
@@ -92,7 +94,8 @@ class Stage:
         check(self.adversarial_loss in kinds,
               f"adversarial_loss is one of {', '.join(kinds)}, not {self.adversarial_loss!r}")
         check(min(weights) >= 0, "a loss's weight can't be below 0")
-        check(max(weights) > 0, "one of mse, l1, consistency, grid, perceptual, adversarial must be above 0")
+        check(max(weights) > 0, "one of mse, l1, consistency, grid, perceptual, distillation, adversarial must be above 0")
+        check(bool(self.teacher) == (self.distillation > 0), "teacher and distillation come together")
 
 def _check(good: bool, what: str):
     "Refuse an impossible recipe with one line."
@@ -245,6 +248,9 @@ class _State:
         if self.stage.perceptual:
             loss = PerceptualLoss(**self.stage.features)
             self.perceptual = loss.to(processes.device, memory_format=torch.channels_last)
+        self.teacher = None
+        if self.stage.distillation:
+            self.teacher = load(self.stage.teacher, recipe.scale).to(processes.device, memory_format=torch.channels_last)
 
     @property
     def players(self) -> list[_Player]: return [p for p in (self.generator, self.discriminator) if p]
@@ -280,6 +286,7 @@ def _backward(
         if stage.l1: terms["l1"] = F.l1_loss(image, hr)
         if stage.consistency: terms["consistency"] = _lr_error(image, lr)
         if stage.grid: terms["grid"] = _grid_error(image, hr, s.recipe.scale)
+        if stage.distillation: terms["distillation"] = F.l1_loss(image, _taught(s, lr))
         seen = _recoloured(image, hr) if stage.luma_only else image
         if stage.perceptual: terms["perceptual"] = s.perceptual(seen, hr)
         if stage.adversarial:
@@ -304,6 +311,14 @@ def _lr_error(image: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
 def _grid_error(image: torch.Tensor, hr: torch.Tensor, scale: int) -> torch.Tensor:
     "The pattern that a patch's error repeats from LR pixel to LR pixel, its mean absolute value."
     return F.pixel_unshuffle(image - hr, scale).mean((2, 3)).abs().mean()
+
+@torch.no_grad()
+def _taught(s: _State, lr: torch.Tensor) -> torch.Tensor:
+    "What the teacher makes of LR patches, which it sees in one of the eight orientations of a square, by iteration."
+    transposed, *bits = (s.at["iteration"] >> place & 1 for place in range(3))
+    flipped = [axis for axis, bit in zip((2, 3), bits) if bit]
+    image = s.teacher((lr.transpose(2, 3) if transposed else lr).flip(flipped)).float().flip(flipped)
+    return image.transpose(2, 3) if transposed else image
 
 _SHARES = torch.tensor(LUMA, dtype=torch.float32).div(219).view(3, 1, 1) # red's, green's and blue's, of luma
 
@@ -426,7 +441,7 @@ def _refuse_other(path: Path, saved: dict, recipe: Recipe, data: str):
 
 # %% ../nbs/30_training.ipynb #0000001c
 LOG_COLUMNS = ("stage", "iteration", "learning_rate", "loss", "mse", "l1", "consistency", "grid", "perceptual",
-               "adversarial", "gradient_norm", "discriminator", "real", "fake", "accuracy", "discriminator_norm", "skipped")
+               "distillation", "adversarial", "gradient_norm", "discriminator", "real", "fake", "accuracy", "discriminator_norm", "skipped")
 VALIDATION_COLUMNS = ("stage", "iteration", "psnr_y", "psnr_rgb")
 TIMING_COLUMNS = ("stage", "iteration", "seconds_per_iteration", "memory_mb")
 
@@ -696,6 +711,7 @@ def _build(recipe: Recipe) -> nn.Module:
         network = generator(scale=recipe.scale, **recipe.generator)
         for stage in recipe.stages:
             if stage.perceptual: PerceptualLoss(**stage.features)
+            if stage.distillation: load(stage.teacher, recipe.scale)
             if stage.adversarial: discriminator(patch=stage.patch, **recipe.discriminator)
     except (TypeError, ValueError, RuntimeError) as e:
         raise StudyError(f"recipe {recipe.name}: a network can't be built ({str(e).splitlines()[0]}); "
