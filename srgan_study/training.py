@@ -72,7 +72,8 @@ class Stage:
     def __post_init__(self):
         check = lambda good, what: _check(good, f"stage {self.output}: {what}")
         kinds = "standard", "relativistic", "relativistic-fake-half"
-        weights = self.mse, self.l1, self.consistency, self.grid, self.perceptual, self.distillation, self.adversarial
+        weights = (self.mse, self.l1, self.consistency, self.grid, self.perceptual, self.distillation,
+                   self.adversarial)
         check(self.iterations >= 0 and self.warmup >= 0, "iterations and warmup are at least 0")
         check(self.batch >= 1 and self.patch >= 1, "batch and patch are at least 1")
         check(self.accumulate >= 1 and self.batch % self.accumulate == 0,
@@ -240,7 +241,7 @@ class _State:
         self.generator = _Player(generator, recipe, processes, stage.beta1, stage.beta2,
                                  stage.clip, stage.rates, stage.optimizer)
         self.average = deepcopy(self.generator.network).eval().requires_grad_(False)
-        self.discriminator = self.perceptual = None
+        self.discriminator = self.perceptual = self.teacher = None
         if self.stage.adversarial:
             torch.manual_seed(recipe.seed + 1)
             network = _NETWORKS[recipe.network][1](patch=self.stage.patch, **recipe.discriminator)
@@ -248,7 +249,6 @@ class _State:
         if self.stage.perceptual:
             loss = PerceptualLoss(**self.stage.features)
             self.perceptual = loss.to(processes.device, memory_format=torch.channels_last)
-        self.teacher = None
         if self.stage.distillation:
             self.teacher = load(self.stage.teacher, recipe.scale).to(processes.device, memory_format=torch.channels_last)
 
@@ -441,7 +441,8 @@ def _refuse_other(path: Path, saved: dict, recipe: Recipe, data: str):
 
 # %% ../nbs/30_training.ipynb #0000001c
 LOG_COLUMNS = ("stage", "iteration", "learning_rate", "loss", "mse", "l1", "consistency", "grid", "perceptual",
-               "distillation", "adversarial", "gradient_norm", "discriminator", "real", "fake", "accuracy", "discriminator_norm", "skipped")
+               "distillation", "adversarial", "gradient_norm", "discriminator", "real", "fake", "accuracy",
+               "discriminator_norm", "skipped")
 VALIDATION_COLUMNS = ("stage", "iteration", "psnr_y", "psnr_rgb")
 TIMING_COLUMNS = ("stage", "iteration", "seconds_per_iteration", "memory_mb")
 
