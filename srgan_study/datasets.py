@@ -753,7 +753,8 @@ def pack(
             size = sum(p["height"]*p["width"]*3 for p in plan)
             for kind, factor in dict(hr=1, lr=scale**2).items(): _allocate(part/f"{kind}.bin", size//factor)
             entries = _pack_all(part, plan, scale, workers or max(1, min(_cores(), len(plan)//4)), progress)
-            manifest = dict(version=Store.VERSION, scale=scale, lr="given" if lr else "imresize", images=entries)
+            manifest = dict(version=Store.VERSION, scale=scale, lr="given" if lr else "imresize",
+                            **(dict(min_side=min_side) if also else {}), images=entries)
             with whole_file(part/"manifest.json", "w") as file:
                 json.dump(manifest, file, indent=1, ensure_ascii=False)
             for kind in ("hr", "lr"): _flush(part/f"{kind}.bin")
