@@ -395,14 +395,14 @@ def _must_skip(s: _State, row: dict) -> bool:
     return True
 
 # %% ../nbs/30_training.ipynb #0000001a
-_VERSION = 3 # of the checkpoint's content
+_VERSION = 4 # of the checkpoint's content
 
 def _save_checkpoint(s: _State, run: Path, data: str) -> Path:
     "Write a checkpoint; the last two are kept."
     path = run/"checkpoints"/f"{s.number}-{s.stage.output}-{s.at['iteration']:07d}.pt"
     with whole_file(path) as file:
         torch.save(dict(version=_VERSION, recipe=_identity(s.recipe), data=data, stage=s.number,
-                        state=s.state_dict()), file)
+                        teacher=s.teacher and s.teacher.metadata["sha256"], state=s.state_dict()), file)
     if s.at["best"].get("iteration") == s.at["iteration"]:
         with whole_file(path.with_name(f"{s.number}-{s.stage.output}-best.pt")) as copy, open(path, "rb") as file:
             shutil.copyfileobj(file, copy)
@@ -429,7 +429,7 @@ def _read_checkpoint(path: Path) -> dict:
     return saved
 
 def _refuse_other(path: Path, saved: dict, recipe: Recipe, data: str):
-    "Refuse a checkpoint that belongs to another recipe or to other data; stages still to come may have changed."
+    "Refuse a checkpoint of another recipe, other data or another teacher; stages still to come may have changed."
     ours, theirs = json.loads(_identity(recipe)), json.loads(saved["recipe"])
     for words in ours, theirs: words["stages"] = words["stages"][:saved["stage"] + 1]
     if ours != theirs:
@@ -438,6 +438,10 @@ def _refuse_other(path: Path, saved: dict, recipe: Recipe, data: str):
                          "give the same settings or another --run")
     if saved["data"] != data:
         raise StudyError(f"{path}: the run was started on other data; give the same --data or another --run")
+    teacher = recipe.stages[saved["stage"]].teacher
+    if teacher and load(teacher, recipe.scale).metadata["sha256"] != saved["teacher"]:
+        raise StudyError(f"{teacher}: other weights than the run learned from before; "
+                         "bring those back or give another --run")
 
 # %% ../nbs/30_training.ipynb #0000001c
 LOG_COLUMNS = ("stage", "iteration", "learning_rate", "loss", "mse", "l1", "consistency", "grid", "perceptual",
