@@ -60,6 +60,10 @@ def _fold(
     return F.pixel_unshuffle(image, side)
 
 # %% ../nbs/11_esrgan.ipynb #0000000d
+def _float32(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+    "A convolution in its weights' own precision, under autocast too."
+    with torch.autocast(x.device.type, enabled=False): return conv(x.to(conv.weight.dtype))
+
 class RRDBNet(nn.Module):
     """ESRGAN's generator (ESRGAN, fig. 3 and 4); trained on L1 alone it is the paper's PSNR-oriented RRDB.
 
@@ -91,12 +95,12 @@ class RRDBNet(nn.Module):
         self._init_weights()
 
     def forward(self, lr):
-        features = self.conv_first(lr if self.unshuffle == 1 else _fold(lr, self.unshuffle))
+        features = _float32(self.conv_first, lr if self.unshuffle == 1 else _fold(lr, self.unshuffle))
         features = features + self.conv_body(self.body(features))
         for i, factor in enumerate(self.steps):
             larger = F.interpolate(features, scale_factor=factor, mode="nearest")
             features = F.leaky_relu(getattr(self, f"conv_up{i + 1}")(larger), 0.2)
-        sr = self.conv_last(F.leaky_relu(self.conv_hr(features), 0.2))
+        sr = _float32(self.conv_last, F.leaky_relu(self.conv_hr(features), 0.2))
         return sr if self.unshuffle == 1 else sr[:, :, :lr.shape[2]*self.scale, :lr.shape[3]*self.scale]
 
     def _init_weights(self):
