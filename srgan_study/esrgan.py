@@ -69,7 +69,8 @@ class RRDBNet(nn.Module):
 
     Maps LR (N, 3, H, W) in [0, 1] to SR (N, 3, H*scale, W*scale) around [0, 1]: linear, so not clipped.
     With `unshuffle` above 1 it is Real-ESRGAN's network for small scales: H and W that are no multiples of it are
-    raised by reflection and the result is cut; multiples are computed as they are."""
+    raised by reflection and the result is cut; multiples are computed as they are. Under autocast what reads and
+    what writes pixels keeps the weights' precision."""
     def __init__(self,
         scale: int = 4,     # 2, 3, 4 or 8; times unshuffle
         blocks: int = 23,   # RRDBs
