@@ -97,6 +97,8 @@ class RRDBNet(nn.Module):
 
     def forward(self, lr):
         features = _float32(self.conv_first, lr if self.unshuffle == 1 else _fold(lr, self.unshuffle))
+        if torch.is_autocast_enabled(lr.device.type): # from here on as it says
+            features = features.to(torch.get_autocast_dtype(lr.device.type))
         features = features + self.conv_body(self.body(features))
         for i, factor in enumerate(self.steps):
             larger = F.interpolate(features, scale_factor=factor, mode="nearest")
