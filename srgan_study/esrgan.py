@@ -60,8 +60,15 @@ def _fold(
     return F.pixel_unshuffle(image, side)
 
 # %% ../nbs/11_esrgan.ipynb #0000000d
+def _autocast_to(x: torch.Tensor) -> torch.dtype | None:
+    "What autocast makes of `x` before a convolution; None where it is off."
+    device = x.device.type # some know no autocast, such as meta
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+
 def _float32(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
     "A convolution in its weights' own precision, under autocast too."
+    if not _autocast_to(x): return conv(x)
     with torch.autocast(x.device.type, enabled=False): return conv(x.to(conv.weight.dtype))
 
 class RRDBNet(nn.Module):
@@ -97,8 +104,7 @@ class RRDBNet(nn.Module):
 
     def forward(self, lr):
         features = _float32(self.conv_first, lr if self.unshuffle == 1 else _fold(lr, self.unshuffle))
-        if torch.is_autocast_enabled(lr.device.type): # from here on as it says
-            features = features.to(torch.get_autocast_dtype(lr.device.type))
+        features = features.to(_autocast_to(lr) or features.dtype) # the sums are rounded as ever
         features = features + self.conv_body(self.body(features))
         for i, factor in enumerate(self.steps):
             larger = F.interpolate(features, scale_factor=factor, mode="nearest")
