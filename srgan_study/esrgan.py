@@ -66,8 +66,8 @@ def _autocast_to(x: torch.Tensor) -> torch.dtype | None:
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)
 
-def _float32(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
-    "A convolution in its weights' own precision, under autocast too."
+def _unrounded(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+    "A convolution in its weights' precision, whatever autocast says."
     if not _autocast_to(x): return conv(x)
     with torch.autocast(x.device.type, enabled=False): return conv(x.to(conv.weight.dtype))
 
@@ -103,13 +103,13 @@ class RRDBNet(nn.Module):
         self._init_weights()
 
     def forward(self, lr):
-        features = _float32(self.conv_first, lr if self.unshuffle == 1 else _fold(lr, self.unshuffle))
+        features = _unrounded(self.conv_first, lr if self.unshuffle == 1 else _fold(lr, self.unshuffle))
         features = features.to(_autocast_to(lr) or features.dtype) # the sums are rounded as ever
         features = features + self.conv_body(self.body(features))
         for i, factor in enumerate(self.steps):
             larger = F.interpolate(features, scale_factor=factor, mode="nearest")
             features = F.leaky_relu(getattr(self, f"conv_up{i + 1}")(larger), 0.2)
-        sr = _float32(self.conv_last, F.leaky_relu(self.conv_hr(features), 0.2))
+        sr = _unrounded(self.conv_last, F.leaky_relu(self.conv_hr(features), 0.2))
         return sr if self.unshuffle == 1 else sr[:, :, :lr.shape[2]*self.scale, :lr.shape[3]*self.scale]
 
     def _init_weights(self):

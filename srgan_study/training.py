@@ -261,7 +261,8 @@ class _State:
         return self.average if self.stage.ema else self.generator.network
 
     def autocast(self):
-        "Convolutions and matrix products in the recipe's precision; weights, losses and optimizers are float32."
+        """Convolutions and matrix products in the recipe's precision; weights, losses, optimizers and RRDBNet's pixels
+        are float32."""
         precision = self.recipe.precision
         return torch.autocast(self.processes.device.type, _DTYPES[precision], enabled=precision != "fp32")
 
