@@ -20,12 +20,13 @@ from .images import StudyError, imresize
 def _words(
     seed: int,              # the key, 0 to 2^64 - 1
     indices: Sequence[int], # the counters
+    stream: int = 0,        # another gives other words
 ) -> list[list[int]]:       # four words of 64 bits for each index
     "Philox 4x64 of (seed, index); neighbouring indices are drawn in one go."
     words, start = [], 0
     for end in range(1, len(indices) + 1):
         if end == len(indices) or indices[end] != indices[end - 1] + 1:
-            raw = np.random.Philox(key=seed, counter=indices[start]).random_raw(4*(end - start))
+            raw = np.random.Philox(key=seed + (stream << 64), counter=indices[start]).random_raw(4*(end - start))
             words += raw.reshape(-1, 4).tolist()
             start = end
     return words
@@ -68,7 +69,8 @@ class Patches(torch.utils.data.Dataset):
         lr: str = "store",       # LR's source: "store", or made from the HR patch: "crop", "box", "noantialias"
         permute_colours: bool = False, # exchange red, green and blue, in all six ways
         false_colours: float = 0, # share of patches: channels exchanged, then each left, inverted, all 0 or all 255
-        draw: str = "area",      # "area": each position is as likely as any other; "image": each image is
+        draw: str = "area",      # "area": each position is as likely as any other; "image": each image is;
+                                 # "detail": as "image", but of two places the one with more detail
     ):
         if scale != store.scale:
             raise StudyError(f"{store.path}: packed for scale {store.scale}, not {scale}; "
@@ -78,7 +80,7 @@ class Patches(torch.utils.data.Dataset):
                              f"use {max(1, round(patch/scale))*scale}")
         if lr != "store" and lr not in _LR_FROM_CROP:
             raise StudyError(f"lr is one of store, {', '.join(_LR_FROM_CROP)}, not {lr!r}")
-        if draw not in ("area", "image"): raise StudyError(f"draw is area or image, not {draw!r}")
+        if draw not in ("area", "image", "detail"): raise StudyError(f"draw is area, image or detail, not {draw!r}")
         if not 0 <= seed < 2**64: raise StudyError(f"seed {seed}: must be from 0 to 2^64 - 1")
         if not 0 <= false_colours <= 1: raise StudyError(f"false_colours is a share, from 0 to 1, not {false_colours}")
         self.store, self.patch, self.scale, self.seed = store, patch, scale, seed
@@ -98,22 +100,31 @@ class Patches(torch.utils.data.Dataset):
 
     def place(self, indices: Sequence[int]) -> list[tuple[int, int, int, int]]:
         "(image, row, column, symmetry) for each index; rows and columns count LR pixels."
-        places = []
-        for which, how, _, _ in _words(self.seed, indices):
-            image, position = self._image(which)
-            row, column = divmod(position, self._columns[image])
-            places.append((image, row, column, how >> 61 if self.symmetries else 0))
-        return places
+        words = _words(self.seed, indices)
+        found = [self._place(which) for which, *_ in words]
+        if self.draw == "detail":
+            others = (self._place(which) for which, *_ in _words(self.seed, indices, stream=1))
+            found = [max(two, key=self._detail) for two in zip(found, others)]
+        return [(*place, how >> 61 if self.symmetries else 0) for place, (_, how, _, _) in zip(found, words)]
 
-    def _image(self, which: int) -> tuple[int, int]:
-        "The image that a word of 64 bits stands for, and the position in it."
-        if self.draw == "image": # the whole part chooses the image, what is left of it the position
+    def _place(self, which: int) -> tuple[int, int, int]:
+        "Image, row and column that a word of 64 bits stands for."
+        if self.draw == "area":
+            position = which*self._until[-1] >> 64
+            image = bisect.bisect_right(self._until, position)
+            position -= self._until[image - 1] if image else 0
+        else: # the whole part chooses the image, what is left of it the position
             image, rest = divmod(which*len(self._columns), 2**64)
             start = self._until[image - 1] if image else 0
-            return image, rest*(self._until[image] - start) >> 64
-        position = which*self._until[-1] >> 64
-        image = bisect.bisect_right(self._until, position)
-        return image, position - (self._until[image - 1] if image else 0)
+            position = rest*(self._until[image] - start) >> 64
+        return image, *divmod(position, self._columns[image])
+
+    def _detail(self, place: tuple[int, int, int]) -> int:
+        "By how much neighbouring LR pixels of a patch differ, summed."
+        image, row, column = place
+        side = self.patch//self.scale
+        small = self.store.lr(image)[row:row + side, column:column + side].astype(np.int16)
+        return sum(int(np.abs(np.diff(small, axis=axis)).sum()) for axis in (0, 1))
 
     def gather(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         "HR and LR patches of `indices`, uint8 (N, P, P, 3) and (N, P/scale, P/scale, 3)."

@@ -116,7 +116,8 @@ class Recipe:
     generator: dict = field(default_factory=dict)     # options of SRResNet or RRDBNet
     discriminator: dict = field(default_factory=dict) # options of the discriminator; its patch is the stage's
     lr_patches: str = "store"     # where LR patches are from: "store", or "crop", "box", "noantialias" (see patches)
-    draw: str = "image"           # "image": a patch is from any photo alike; "area": larger photos give more
+    draw: str = "image"           # "image": a patch is from any photo alike; "area": larger photos give more; "detail":
+                                  # as "image", but of two places the one with more detail
     permute_colours: bool = False # exchange red, green and blue in patches, for want of photos
     false_colours: float = 0.0    # share of patches in colours that photos lack, for safety on drawings and lights
     seed: int = 0                 # of the weights at the start and of the patches
@@ -133,7 +134,7 @@ class Recipe:
         _check(self.network in _NETWORKS, f"network is one of {', '.join(_NETWORKS)}, not {self.network!r}")
         _check(self.precision in ("auto", *_DTYPES),
                f"precision is one of auto, {', '.join(_DTYPES)}, not {self.precision!r}")
-        _check(self.draw in ("image", "area"), f"draw is 'image' or 'area', not {self.draw!r}")
+        _check(self.draw in ("image", "area", "detail"), f"draw is 'image', 'area' or 'detail', not {self.draw!r}")
         _check(self.on_nonfinite in ("stop", "skip"), f"on_nonfinite is 'stop' or 'skip', not {self.on_nonfinite!r}")
         _check(0 <= self.false_colours <= 1, f"false_colours is a share, from 0 to 1, not {self.false_colours}")
         for name in ("log_every", "validate_every", "checkpoint_every"):
