@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'data', 'weights', 'Scale', 'Root', 'PrecisionOption', 'Precision', 'Format', 'data_list', 'data_get',
            'data_pack', 'train', 'evaluate', 'upscale', 'weights_list', 'weights_get', 'weights_import',
-           'weights_export', 'weights_interpolate', 'demo', 'main']
+           'weights_export', 'weights_interpolate', 'weights_average', 'demo', 'main']
 
 # %% ../nbs/50_cli.ipynb #00000003
 import enum, os, sys
@@ -218,6 +218,17 @@ def weights_interpolate(
     "Mix two networks of one architecture: (1 - alpha) A + alpha B (ESRGAN, sec. 3.4)."
     from srgan_study import weights
     weights.interpolate(a, b, out, alpha)
+    print(out)
+
+@weights.command("average")
+def weights_average(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The safetensors file to write.")],
+    files: Annotated[list[str], typer.Argument(metavar="WEIGHTS...", help="Two or more names or files of one "
+        "architecture, trained on from one start.")],
+):
+    "The mean of several networks' weights: often better than each of them (\"model soup\")."
+    from srgan_study import weights
+    weights.average(files, out)
     print(out)
 
 # %% ../nbs/50_cli.ipynb #00000011

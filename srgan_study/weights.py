@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['NETWORKS', 'FORMAT_VERSION', 'ZOO', 'FORMATS', 'save', 'Entry', 'own_folder', 'resolve', 'load', 'known',
-           'import_checkpoint', 'get', 'export', 'save_pretrained', 'from_pretrained', 'interpolate',
+           'import_checkpoint', 'get', 'export', 'save_pretrained', 'from_pretrained', 'interpolate', 'average',
            'choose_precision', 'running_in']
 
 # %% ../nbs/12_weights.ipynb #00000002
 import contextlib, hashlib, importlib.util, io, json, os, pickle, re, struct, time, urllib.parse, warnings, zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -382,7 +383,8 @@ def _noted(path: Path) -> dict:
 
 def _story(about: dict) -> str:
     "Where weights come from, in a few words."
-    told = {"recipe": "recipe {}", "interpolated": "mixed, alpha {[alpha]}", "imported_from": "from {[file]}"}
+    told = {"recipe": "recipe {}", "interpolated": "mixed, alpha {[alpha]}",
+            "averaged": "mean of {[networks]}", "imported_from": "from {[file]}"}
     for key, words in told.items():
         with contextlib.suppress(TypeError, KeyError): return words.format(about[key])
     return ""
@@ -563,6 +565,19 @@ def from_pretrained(
                          "check name and connection, or download it elsewhere and give the folder") from None
 
 # %% ../nbs/12_weights.ipynb #00000047
+def _alike(*files: str | Path) -> list[nn.Module]:
+    "The networks in these files, which differ in nothing but their weights; `StudyError` where they do."
+    first, *others = models = [*map(load, files)]
+    for file, other in zip(files[1:], others):
+        if type(first) is not type(other) or first.config != other.config:
+            raise StudyError(f"{files[0]} and {file}: different networks can't be mixed ({type(first).__name__} "
+                             f"{first.config}, {type(other).__name__} {other.config})")
+        theirs = other.state_dict()
+        if any(v.shape != theirs[k].shape for k, v in first.state_dict().items()):
+            raise StudyError(f"{files[0]} and {file}: one has a PReLU slope for each channel, the other one for all; "
+                             "they can't be mixed")
+    return models
+
 def interpolate(
     a: str | Path,   # weights at alpha = 0, the PSNR network in the paper
     b: str | Path,   # weights at alpha = 1, the GAN; same architecture
@@ -571,18 +586,26 @@ def interpolate(
 ) -> nn.Module:      # the network between, as `load` gives it
     "Network interpolation (ESRGAN, sec. 3.4, eq. 5). `StudyError` where the two differ in more than their weights."
     if not 0 <= alpha <= 1: raise StudyError(f"alpha is between 0 and 1, not {alpha}")
-    first, second = load(a), load(b)
-    if type(first) is not type(second) or first.config != second.config:
-        raise StudyError(f"{a} and {b}: different networks can't be mixed ({type(first).__name__} {first.config}, "
-                         f"{type(second).__name__} {second.config})")
+    first, second = _alike(a, b)
     theirs = second.state_dict()
-    if any(v.shape != theirs[k].shape for k, v in first.state_dict().items()):
-        raise StudyError(f"{a} and {b}: one has a PReLU slope for each channel, the other one for all; "
-                         "they can't be mixed")
     between = {k: torch.lerp(v, theirs[k], alpha) if v.is_floating_point() else v
                for k, v in first.state_dict().items()}
     first.load_state_dict(between)
     save(out, first, interpolated=dict(a=first.metadata["sha256"], b=second.metadata["sha256"], alpha=alpha))
+    return load(out)
+
+# %% ../nbs/12_weights.ipynb #00a00002
+def average(
+    files: Sequence[str | Path], # two or more weights of one architecture, by name or file
+    out: str | Path,             # *.safetensors
+) -> nn.Module:                  # the network with their mean, as `load` gives it
+    "The mean of weights that were trained on from one start. `StudyError` where they differ in more than weights."
+    if len(files) < 2: raise StudyError(f"a mean takes two networks or more, not {len(files)}")
+    first, *others = models = _alike(*files)
+    states = [model.state_dict() for model in models]
+    first.load_state_dict({k: torch.stack([state[k] for state in states]).mean(0) if v.is_floating_point() else v
+                           for k, v in states[0].items()})
+    save(out, first, averaged=dict(networks=len(files), sha256=[model.metadata["sha256"] for model in models]))
     return load(out)
 
 # %% ../nbs/12_weights.ipynb #0000004b
