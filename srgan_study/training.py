@@ -57,6 +57,7 @@ class Stage:
     ema: float = 0.0              # decay of the running average of the generator's weights; 0: none
     mse: float = 0.0              # weight of the mean squared error, on images in [0, 1]
     l1: float = 0.0               # weight of the mean absolute error, on images in [0, 1]
+    psnr: float = 0.0             # weight of the dB (Y) that a patch lacks to 50 dB, their mean over the batch
     consistency: float = 0.0      # weight of the mean absolute error between LR and SR made small by bicubic
     grid: float = 0.0             # weight of the error that repeats with LR's pixels, the mean at each place in them
     perceptual: float = 0.0       # weight of the VGG loss
@@ -72,7 +73,7 @@ class Stage:
     def __post_init__(self):
         check = lambda good, what: _check(good, f"stage {self.output}: {what}")
         kinds = "standard", "relativistic", "relativistic-fake-half"
-        weights = (self.mse, self.l1, self.consistency, self.grid, self.perceptual, self.distillation,
+        weights = (self.mse, self.l1, self.psnr, self.consistency, self.grid, self.perceptual, self.distillation,
                    self.adversarial)
         check(self.iterations >= 0 and self.warmup >= 0, "iterations and warmup are at least 0")
         check(self.batch >= 1 and self.patch >= 1, "batch and patch are at least 1")
@@ -95,7 +96,7 @@ class Stage:
         check(self.adversarial_loss in kinds,
               f"adversarial_loss is one of {', '.join(kinds)}, not {self.adversarial_loss!r}")
         check(min(weights) >= 0, "a loss's weight can't be below 0")
-        check(max(weights) > 0, "one of mse, l1, consistency, grid, perceptual, distillation, adversarial must be above 0")
+        check(max(weights) > 0, "one of mse, l1, psnr, consistency, grid, perceptual, distillation, adversarial must be above 0")
         check(bool(self.teacher) == (self.distillation > 0), "teacher and distillation come together")
 
 def _check(good: bool, what: str):
@@ -286,6 +287,7 @@ def _backward(
         image = sr.detach().requires_grad_()
         if stage.mse: terms["mse"] = F.mse_loss(image, hr)
         if stage.l1: terms["l1"] = F.l1_loss(image, hr)
+        if stage.psnr: terms["psnr"] = _lacking_db(image, hr)
         if stage.consistency: terms["consistency"] = _lr_error(image, lr)
         if stage.grid: terms["grid"] = _grid_error(image, hr, s.recipe.scale)
         if stage.distillation: terms["distillation"] = F.l1_loss(image, _taught(s, lr))
@@ -304,6 +306,11 @@ def _backward(
         row = dict(discriminator=mistake, real=real.mean(), fake=fake.mean(), accuracy=right)
     sr.backward(gradient)
     return {"loss": loss} | terms | row
+
+def _lacking_db(image: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+    "How many dB PSNR (Y) lacks to 50 dB, the mean over patches; no less than 0, and flat near it."
+    error = (image - hr).mul(_SHARES.to(hr.device)*219/255).sum(1).square().mean((1, 2)) # Y goes from 16 to 235
+    return 10*torch.log10(1 + error/1e-5).mean()
 
 def _lr_error(image: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
     "How far the image made small is from LR; without the two outermost LR pixels, which saw more than the patch."
@@ -446,7 +453,7 @@ def _refuse_other(path: Path, saved: dict, recipe: Recipe, data: str):
                          "bring those back or give another --run")
 
 # %% ../nbs/30_training.ipynb #0000001c
-LOG_COLUMNS = ("stage", "iteration", "learning_rate", "loss", "mse", "l1", "consistency", "grid", "perceptual",
+LOG_COLUMNS = ("stage", "iteration", "learning_rate", "loss", "mse", "l1", "psnr", "consistency", "grid", "perceptual",
                "distillation", "adversarial", "gradient_norm", "discriminator", "real", "fake", "accuracy",
                "discriminator_norm", "skipped")
 VALIDATION_COLUMNS = ("stage", "iteration", "psnr_y", "psnr_rgb")
