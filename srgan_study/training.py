@@ -36,6 +36,8 @@ from .perceptual import PerceptualLoss
 from .weights import choose_precision, load, save
 
 # %% ../nbs/30_training.ipynb #00000005
+_LOSSES = "mse", "l1", "psnr", "consistency", "grid", "perceptual", "distillation", "adversarial" # fields of a stage
+
 @dataclass(frozen=True)
 class Stage:
     "One stage of a schedule; a loss whose weight is 0 is not computed."
@@ -73,8 +75,7 @@ class Stage:
     def __post_init__(self):
         check = lambda good, what: _check(good, f"stage {self.output}: {what}")
         kinds = "standard", "relativistic", "relativistic-fake-half"
-        weights = (self.mse, self.l1, self.psnr, self.consistency, self.grid, self.perceptual, self.distillation,
-                   self.adversarial)
+        weights = [getattr(self, name) for name in _LOSSES]
         check(self.iterations >= 0 and self.warmup >= 0, "iterations and warmup are at least 0")
         check(self.batch >= 1 and self.patch >= 1, "batch and patch are at least 1")
         check(self.accumulate >= 1 and self.batch % self.accumulate == 0,
@@ -96,7 +97,7 @@ class Stage:
         check(self.adversarial_loss in kinds,
               f"adversarial_loss is one of {', '.join(kinds)}, not {self.adversarial_loss!r}")
         check(min(weights) >= 0, "a loss's weight can't be below 0")
-        check(max(weights) > 0, "one of mse, l1, psnr, consistency, grid, perceptual, distillation, adversarial must be above 0")
+        check(max(weights) > 0, f"one of {', '.join(_LOSSES)} must be above 0")
         check(bool(self.teacher) == (self.distillation > 0), "teacher and distillation come together")
 
 def _check(good: bool, what: str):
@@ -308,7 +309,7 @@ def _backward(
     return {"loss": loss} | terms | row
 
 def _lacking_db(image: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
-    "How many dB PSNR (Y) lacks to 50 dB, the mean over patches; no less than 0, and flat near it."
+    "What a patch's PSNR (Y) lacks to 50 dB, the mean over patches; the 1 keeps it from falling below 0."
     error = (image - hr).mul(_SHARES.to(hr.device)*219/255).sum(1).square().mean((1, 2)) # Y goes from 16 to 235
     return 10*torch.log10(1 + error/1e-5).mean()
 
@@ -453,9 +454,8 @@ def _refuse_other(path: Path, saved: dict, recipe: Recipe, data: str):
                          "bring those back or give another --run")
 
 # %% ../nbs/30_training.ipynb #0000001c
-LOG_COLUMNS = ("stage", "iteration", "learning_rate", "loss", "mse", "l1", "psnr", "consistency", "grid", "perceptual",
-               "distillation", "adversarial", "gradient_norm", "discriminator", "real", "fake", "accuracy",
-               "discriminator_norm", "skipped")
+LOG_COLUMNS = ("stage", "iteration", "learning_rate", "loss", *_LOSSES, "gradient_norm", "discriminator",
+               "real", "fake", "accuracy", "discriminator_norm", "skipped")
 VALIDATION_COLUMNS = ("stage", "iteration", "psnr_y", "psnr_rgb")
 TIMING_COLUMNS = ("stage", "iteration", "seconds_per_iteration", "memory_mb")
 

@@ -601,11 +601,11 @@ def average(
 ) -> nn.Module:                  # the network with their mean, as `load` gives it
     "The mean of weights that were trained on from one start. `StudyError` where they differ in more than weights."
     if len(files) < 2: raise StudyError(f"a mean takes two networks or more, not {len(files)}")
-    first, *others = models = _alike(*files)
+    models = _alike(*files)
     states = [model.state_dict() for model in models]
-    first.load_state_dict({k: torch.stack([state[k] for state in states]).mean(0) if v.is_floating_point() else v
-                           for k, v in states[0].items()})
-    save(out, first, averaged=dict(networks=len(files), sha256=[model.metadata["sha256"] for model in models]))
+    models[0].load_state_dict({k: torch.stack([state[k] for state in states]).mean(0) if v.is_floating_point() else v
+                               for k, v in states[0].items()})
+    save(out, models[0], averaged=dict(networks=len(files), sha256=[model.metadata["sha256"] for model in models]))
     return load(out)
 
 # %% ../nbs/12_weights.ipynb #0000004b
