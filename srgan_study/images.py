@@ -114,7 +114,8 @@ def to_batch(
     image: np.ndarray, # uint8 (H, W, 3)
 ) -> torch.Tensor:     # float32 (1, 3, H, W) in [0, 1]
     "One image as a batch."
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float().div(255)
+    image = np.require(image, requirements=("C", "W")) # a copy only if `image` is not contiguous or not writable
+    return torch.from_numpy(image).permute(2, 0, 1)[None].float().div(255)
 
 def to_image(
     batch: torch.Tensor, # float (1, 3, H, W) or (3, H, W); values outside [0, 1] are clipped

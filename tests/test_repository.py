@@ -1,4 +1,5 @@
 "Notebooks, modules and README say the same, and the package installs elsewhere."
+import configparser
 import json
 import re
 import shutil
@@ -7,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from readme import readme
 
@@ -55,6 +58,40 @@ def test_notebook_can_be_shown(notebook):
             assert not re.search(r"(?:^|[\s'\"(=])(?:/(?:home|root|work|tmp|usr|opt|Users|var)/|[A-Z]:\\)", shown), shown[:300]
         source = "".join(cell["source"])
         assert not re.search(r"['\"](?:/(?:home|root|work|usr|opt|Users|var)/|[A-Z]:\\+Users)", source), source
+
+
+INTRODUCED = { # a name as the modules write it: the package, and the release that first had it
+    "torch.optim.Muon": ("torch", "2.9"),
+    "dynamo=True": ("torch", "2.5"), # of torch.onnx.export, together with dynamic_shapes
+    "torch.amp.is_autocast_available": ("torch", "2.4"),
+    "torch.get_autocast_dtype": ("torch", "2.4"),
+    "torch.OutOfMemoryError": ("torch", "2.4"),
+    "fused=True": ("torch", "2.4"), # of torch.optim.Adam on a CPU
+    "torch.amp.GradScaler": ("torch", "2.3"),
+    "csr_array": ("scipy", "1.8"),
+    "file.tile": ("pillow", "11.0"), # before, its parts are plain tuples without `args`
+    "get_ifd": ("pillow", "11.1"), # before, an Exif block that is written into its result is lost
+    "iccprofile": ("tifffile", "2024.5.22"), # of TiffWriter.write
+}
+
+
+def lower_bounds() -> dict[str, Version]:
+    "The lowest release of each package that settings.ini accepts."
+    settings = configparser.ConfigParser(delimiters=["="])
+    settings.read(ROOT/"settings.ini", encoding="utf-8")
+    needed = map(Requirement, settings["DEFAULT"]["requirements"].split())
+    return {r.name: Version(s.version) for r in needed for s in r.specifier if s.operator == ">="}
+
+
+def test_requirements_have_what_the_modules_use():
+    "If this fails, raise the lower bound in settings.ini, or use an older function."
+    modules = "\n".join(p.read_text(encoding="utf-8") for p in (ROOT/"srgan_study").glob("*.py"))
+    used = {name for name in INTRODUCED if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", modules)}
+    assert used, "the table names nothing that a module uses"
+    bounds = lower_bounds()
+    too_low = [f"{name} needs {package}>={release}, settings.ini accepts {bounds[package]}"
+               for name, (package, release) in INTRODUCED.items() if name in used and bounds[package] < Version(release)]
+    assert too_low == []
 
 
 def test_wheel_installs_and_runs_elsewhere(copy, tmp_path_factory):
