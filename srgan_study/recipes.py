@@ -46,7 +46,7 @@ _esrgan_original = Recipe("esrgan-original", "esrgan", lr_patches="noantialias",
           l1=0.01, perceptual=1, features=_BEFORE, adversarial=5e-3, adversarial_loss="relativistic-fake-half")))
 
 # %% ../nbs/31_recipes.ipynb #0000000b
-_TRUNK = dict(backbone="vgg16-hed", layers=("conv3_3", "conv4_3"), activation=False, criterion="l1", normalize=True)
+_TRUNK = dict(backbone="vgg16", layers=("conv3_3", "conv4_3"), activation=False, criterion="l1", normalize=True)
 
 _srgan_demo = Recipe("srgan-demo", "srgan",
     generator=dict(blocks=8, batch_norm=False, output="linear", skip="bilinear"),

