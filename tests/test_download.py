@@ -1,6 +1,6 @@
 """Downloads against a local server that does everything servers do: cuts, stalls, ignores Range, serves wrong bytes, refuses.
 
-What a notebook can show stands in nbs/01_datasets.ipynb; here is what needs faults, kills and several processes."""
+What a notebook can show stands in nbs/3_tools/01_datasets.ipynb; here is what needs faults, kills and several processes."""
 import hashlib, http.server, io, json, os, signal, subprocess, sys, threading, time, zipfile
 from pathlib import Path
 

@@ -16,7 +16,7 @@ DATA = Path(os.environ.get("SRGAN_STUDY_TEST_DATA", "nowhere"))
 RESULTS = Path(__file__).resolve().parent.parent/"results"
 pytestmark = pytest.mark.skipif(not (DATA/"test").is_dir(), reason="the folder in SRGAN_STUDY_TEST_DATA does not exist, so Set5 and BSD100 are not here")
 
-# dB on luma as published (ESRGAN, supplement, table 2); SSIM from the 8-bit LR image is 0.0003 below the published one, see 22_metrics;
+# dB on luma as published (ESRGAN, supplement, table 2); SSIM from the 8-bit LR image is 0.0003 below the published one, see 13_protocols;
 # LPIPS measured independently with a border of 4 left out (without it, papers print 0.3407 and 0.5249)
 PUBLISHED = {"Set5": (28.42, 0.8101, 0.3435, 5), "BSD100": (25.96, 0.6672, 0.5277, 100)}
 
@@ -50,7 +50,7 @@ def test_the_table_in_results_is_whole():
     kept = pd.read_csv(RESULTS/"evaluation.csv")
     assert not kept.duplicated(["dataset", "image", "weights", "scale", "protocol", "precision"]).any()
     bicubic = kept[(kept.weights == "bicubic") & (kept.scale == 4)]
-    assert bicubic.groupby("dataset").size().to_dict() == {"Set5": 5, "BSD100": 100, "photos10": 10}
+    assert bicubic.groupby("dataset").size().to_dict() == {"Set5": 5, "BSD100": 100, "DIV2K12": 12, "photos10": 10}
     assert np.isfinite(bicubic[[*METRICS, *SPECTRA]]).all(axis=None)
     assert bicubic.protocol.groupby(bicubic.dataset).nunique().eq(1).all()
     text = (RESULTS/"evaluation.csv").read_text()

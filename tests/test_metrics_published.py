@@ -1,6 +1,6 @@
-"""PSNR and SSIM against figures worked out without this package, and bicubic's published figures on the real sets.
+"""PSNR and SSIM against values computed without this package, and the published values of bicubic on the real test sets.
 
-The published ones need SRGAN_STUDY_TEST_DATA, the folder that holds test/Set5 and test/BSD100."""
+The published values need SRGAN_STUDY_TEST_DATA, the folder that holds test/Set5 and test/BSD100."""
 import math
 import os
 from pathlib import Path
@@ -12,13 +12,14 @@ from scipy.signal import convolve2d
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from srgan_study.images import imresize, read_rgb
-from srgan_study.metrics import PROTOCOLS, lr_consistency, protocol, psnr, published_bicubic, ssim
+from srgan_study.metrics import lr_consistency, psnr, ssim
+from srgan_study.protocols import PROTOCOLS, protocol, published_bicubic
 
 DATA = Path(os.environ.get("SRGAN_STUDY_TEST_DATA", "unset"))
 real = pytest.mark.skipif(not (DATA/"test").is_dir(), reason="SRGAN_STUDY_TEST_DATA doesn't name a folder with test/Set5 and test/BSD100")
 
 
-# By hand: nothing below is taken from srgan_study but the functions under test
+# By hand: of srgan_study, only the functions under test are used below
 
 def plain_y(image): return np.rint(16 + (65.481*image[..., 0] + 128.553*image[..., 1] + 24.966*image[..., 2])/255)
 
@@ -45,7 +46,7 @@ def test_against_plain_numpy(pair, crop):
     inner = [image[crop:image.shape[0] - crop, crop:image.shape[1] - crop] for image in pair]
     luma = [plain_y(image) for image in inner]
     assert psnr(*pair, crop=crop) == pytest.approx(plain_psnr(*inner), abs=1e-9)
-    assert psnr(*pair, "y", crop) == pytest.approx(plain_psnr(*luma), abs=1e-5) # 194 of 2**24 colours lie on a tie
+    assert psnr(*pair, "y", crop) == pytest.approx(plain_psnr(*luma), abs=1e-5) # 194 of 2**24 colours are on a tie
     assert ssim(*pair, "y", crop) == pytest.approx(plain_ssim(*luma), abs=2e-6)
     assert ssim(*pair, crop=crop) == pytest.approx(np.mean([plain_ssim(*(i[..., c] for i in inner)) for c in range(3)]), abs=2e-6)
 
@@ -55,13 +56,13 @@ def test_against_scikit_image(pair):
     theirs = structural_similarity(hr.astype(float), sr.astype(float), channel_axis=2, data_range=255, gaussian_weights=True, sigma=1.5,
                                    use_sample_covariance=False)
     assert ssim(*pair, crop=4) == pytest.approx(theirs, abs=1e-6)
-    assert abs(ssim(*pair, crop=4) - structural_similarity(hr, sr, channel_axis=2)) > 0.003 # its defaults are another measure
+    assert abs(ssim(*pair, crop=4) - structural_similarity(hr, sr, channel_axis=2)) > 0.003 # its defaults are a different metric
 
 def test_on_small_arrays():
     a, b = np.zeros((3, 5, 3), np.uint8), np.zeros((3, 5, 3), np.uint8)
-    b[1, 2] = 30, 60, 90 # one pixel of fifteen, so the mean of squares is (900 + 3600 + 8100)/45
+    b[1, 2] = 30, 60, 90 # one pixel of fifteen, so the mean square is (900 + 3600 + 8100)/45
     assert psnr(a, b) == pytest.approx(10*math.log10(255**2/280), abs=1e-9)
-    assert psnr(a, b, crop=1) == pytest.approx(10*math.log10(255**2/(12600/9)), abs=1e-9) # of three pixels that stay
+    assert psnr(a, b, crop=1) == pytest.approx(10*math.log10(255**2/(12600/9)), abs=1e-9) # of three pixels that remain
     above = (65.481*30 + 128.553*60 + 24.966*90)/255 # 46.76 above black's 16, 47 in whole levels
     assert psnr(a, b, "y") == pytest.approx(10*math.log10(255**2/(47**2/15)), abs=1e-9)
     assert psnr(a, b, "y", round_y=False) == pytest.approx(10*math.log10(255**2/(above**2/15)), abs=1e-9)
@@ -109,7 +110,7 @@ def test_from_the_8_bit_lr_files_psnr_is_published_and_ssim_a_little_lower(name)
         rows.append((paper.psnr(sr, hr), paper.ssim(sr, hr)))
     psnr, ssim = np.mean(rows, axis=0)
     assert abs(psnr - PUBLISHED[name, 4][0]) < 0.005
-    assert 0.0002 < PUBLISHED[name, 4][1] - ssim < 0.0004 # what the LR image's rounding costs
+    assert 0.0002 < PUBLISHED[name, 4][1] - ssim < 0.0004 # the effect of rounding the LR image
 
 @real
 @pytest.mark.parametrize("name", SRGAN_PAPER)

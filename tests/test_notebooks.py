@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOKS = sorted((ROOT/"nbs").glob("*.ipynb"))
+NOTEBOOKS = sorted(p for p in (ROOT/"nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 
 
 def nbdev_test(notebook: Path, timeout: int = 300) -> subprocess.CompletedProcess:
@@ -16,7 +16,7 @@ def nbdev_test(notebook: Path, timeout: int = 300) -> subprocess.CompletedProces
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, env=os.environ | {"MPLBACKEND": "agg"})
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_notebook(notebook):
     done = nbdev_test(notebook)
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]

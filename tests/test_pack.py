@@ -1,6 +1,6 @@
 """Packing when it is killed, runs twice, or can't write; and patches across processes and real data.
 
-What a notebook can show stands in nbs/01_datasets.ipynb and nbs/02_patches.ipynb; here is what needs kills, other users and several processes."""
+What a notebook can show stands in nbs/3_tools/01_datasets.ipynb and nbs/1_papers/02_patches.ipynb; here is what needs kills, other users and several processes."""
 import errno, hashlib, json, os, shutil, signal, subprocess, sys, tempfile, time
 from pathlib import Path
 

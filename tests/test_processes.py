@@ -13,8 +13,9 @@ from srgan_study.datasets import pack
 from srgan_study.images import write_rgb
 
 LAUNCH = [str(Path(sys.executable).with_name("torchrun")), "--nproc_per_node", "2", "--standalone", "--no-python", "--"]
-SMALL = ["generator.blocks=1", "generator.channels=8", "generator.growth=4", "discriminator.channels=4", "batch=4", "patch=32",
-         "perceptual=0", "precision=fp32", "log_every=1", "checkpoint_every=4", "validate_every=4", "stage1.iterations=8"]
+SMALL = ["generator.blocks=1", "generator.channels=8", "generator.growth=4", "adversarial.discriminator.channels=4", "batch=4", "patch=32",
+         "perceptual.weight=0", "stage1.iterations=8"]
+HOW = ["--precision", "fp32", "--log-every", "1", "--checkpoint-every", "4", "--validate-every", "4"]
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def folder(tmp_path_factory):
 
 def train(folder, run, *more, processes=1, settings=(), status=0):
     program = [sys.executable, "-c", "from srgan_study.cli import main; main()"]
-    words = ["train", "esrgan-demo", "--data", folder/"store", "--val", folder/"photos", "--run", folder/run, *more]
+    words = ["train", "esrgan-demo", "--data", folder/"store", "--val", folder/"photos", "--run", folder/run, *HOW, *more]
     for setting in [*SMALL, *settings]: words += ["--set", setting]
     command = [*(LAUNCH if processes == 2 else []), *program, *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
@@ -62,18 +63,18 @@ def test_two_processes_learn_what_one_learns(folder, alone):
 
 
 def test_a_batch_in_parts_learns_the_same(folder, alone):
-    train(folder, "parts", settings=[*ONE_STAGE, "accumulate=2"])
+    train(folder, "parts", "--accumulate", "2", settings=ONE_STAGE)
     assert_close_runs(folder, alone, "parts", 1e-4)
 
 
 def test_two_processes_train_the_gan_and_resume(folder):
     "Both stages and their boundary; batch norm sees half a batch in each process, so only the run itself is compared."
-    stages = ["batch=8", "stage1.iterations=2", "stage2.iterations=6", "accumulate=2"]
-    train(folder, "gan", processes=2, settings=stages)
-    train(folder, "gan-in-legs", "--max-minutes", "0", processes=2, settings=stages) # one iteration
-    train(folder, "gan-in-legs", "--resume", processes=2, settings=stages)
+    how, stages = ["--accumulate", "2"], ["batch=8", "stage1.iterations=2", "stage2.iterations=6"]
+    train(folder, "gan", *how, processes=2, settings=stages)
+    train(folder, "gan-in-parts", *how, "--max-minutes", "0", processes=2, settings=stages) # one iteration
+    train(folder, "gan-in-parts", *how, "--resume", processes=2, settings=stages)
     for name in ("log.csv", "validation.csv"):
-        assert (folder/"gan"/name).read_bytes() == (folder/"gan-in-legs"/name).read_bytes(), name
+        assert (folder/"gan"/name).read_bytes() == (folder/"gan-in-parts"/name).read_bytes(), name
     assert pd.read_csv(folder/"gan"/"log.csv").discriminator_norm.iloc[-1] > 0
 
 

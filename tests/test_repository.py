@@ -15,7 +15,7 @@ from readme import readme
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-NOTEBOOKS = sorted((ROOT/"nbs").glob("*.ipynb"))
+NOTEBOOKS = sorted(p for p in (ROOT/"nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 
 
 @pytest.fixture
@@ -38,14 +38,15 @@ def test_modules_are_what_the_notebooks_export(copy):
 
 def test_notebooks_are_clean(copy):
     subprocess.run([BIN/"nbdev_clean"], cwd=copy, check=True, capture_output=True)
-    assert [p.name for p in NOTEBOOKS if p.read_text() != (copy/"nbs"/p.name).read_text()] == [], "run `make export`"
+    places = [p.relative_to(ROOT) for p in NOTEBOOKS]
+    assert [str(p) for p in places if (ROOT/p).read_text() != (copy/p).read_text()] == [], "run `make export`"
 
 
 def test_readme_is_what_index_gives():
     assert (ROOT/"README.md").read_text(encoding="utf-8") == readme(), "run `make export`"
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_notebook_can_be_shown(notebook):
     "No error output, no path or address of a machine, less than 1 MB."
     text = notebook.read_text(encoding="utf-8")
@@ -109,7 +110,7 @@ def test_wheel_installs_and_runs_elsewhere(copy, tmp_path_factory):
 def test_a_run_names_its_commit(copy):
     "A change beside the modules leaves the commit as it is, a changed module marks it, without a checkout it's the version."
     def commit():
-        asked = "from srgan_study import training; print(training.commit())"
+        asked = "from srgan_study import runs; print(runs.commit())"
         return subprocess.run([sys.executable, "-c", asked], cwd=copy, check=True, capture_output=True, text=True).stdout.strip()
     def git(*words):
         who = ["-c", "user.name=a", "-c", "user.email=a@b"]

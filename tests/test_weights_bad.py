@@ -18,7 +18,8 @@ import torch
 from srgan_study import cli, weights
 from srgan_study.esrgan import RRDBNet
 from srgan_study.images import write_rgb
-from srgan_study.srgan import Discriminator, SRResNet
+from srgan_study.adversarial import Discriminator
+from srgan_study.srgan import SRResNet
 from srgan_study.weights import save
 
 
