@@ -137,6 +137,7 @@ def change(
         recipe = _with(recipe, stages=tuple(stages))
     return _checked(recipe)
 
+# %% ../nbs/1_papers/09_recipes.ipynb #09000040
 def _names(record) -> set[str]:
     "What of a record can be set."
     if isinstance(record, dict): return set(record)

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['NETWORKS', 'PRECISIONS', 'MSE', 'L1', 'Grid', 'check', 'Schedule', 'Optimizer', 'Stage', 'Data', 'Recipe',
-           'new_generator', 'update_average', 'Options', 'processes', 'Learner', 'learner_state', 'restore_learner',
-           'Trainer', 'NotFinite', 'Callback', 'train']
+           'new_generator', 'update_average', 'Options', 'processes', 'Learner', 'Trainer', 'autocast', 'NotFinite',
+           'Callback', 'train']
 
 # %% ../nbs/1_papers/08_training.ipynb #08000002
 import math, re
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass, field
 
@@ -157,9 +157,7 @@ NETWORKS = {"srgan": (srgan.SRResNet, adversarial.Discriminator), "esrgan": (esr
 
 # %% ../nbs/1_papers/08_training.ipynb #08000014
 def new_generator(recipe: Recipe) -> nn.Module:
-    """The recipe's generator with its initial weights.
-
-    The discriminators are built too, so that a wrong option is found before the training and not after days."""
+    "The generator with its initial weights. The discriminators are built too, so that a wrong option is found now."
     torch.manual_seed(recipe.seed)
     generator, discriminator = NETWORKS[recipe.network]
     try:
@@ -241,23 +239,9 @@ class Learner:
         self.scaler.update() # fp16 only: after an overflow, gradients are scaled up by less
         self.network.zero_grad(set_to_none=True)
 
-# %% ../nbs/1_papers/08_training.ipynb #0800001c
-def learner_state(learner: Learner) -> dict:
-    "All that a `Learner` must restore to continue to the same bits."
-    return dict(network=learner.network.state_dict(), scaler=learner.scaler.state_dict(),
-                optimizers=[optimizer.state_dict() for optimizer in learner.optimizers])
-
-def restore_learner(learner: Learner, state: dict) -> None:
-    "The reverse of `learner_state`."
-    learner.network.load_state_dict(state["network"])
-    learner.scaler.load_state_dict(state["scaler"])
-    for optimizer, part in zip(learner.optimizers, state["optimizers"], strict=True): optimizer.load_state_dict(part)
-
 # %% ../nbs/1_papers/08_training.ipynb #0800001e
 class Trainer:
-    """One stage of a recipe in progress: `step(hr, lr)` is one iteration.
-
-    `result` is the generator to use, `iteration` the number of iterations done."""
+    "One stage of a recipe in progress: `step` is one iteration, `result` the generator to use."
     def __init__(self,
         recipe: Recipe,
         number: int = 0,                    # of the stage, from 0
@@ -269,18 +253,11 @@ class Trainer:
         self.workers, stage = workers or processes(), self.stage
         self.iteration = self.skipped = self.skipped_in_a_row = 0
         self.stopped = False # a callback sets it to stop the training
-        if options.tf32: torch.set_float32_matmul_precision("high")
         network = fast(new_generator(recipe) if generator is None else generator)
         self.generator = Learner(network, stage.optimizer, options, self.workers, stage.clip)
         self.average = deepcopy(network).eval().requires_grad_(False)
-        self.losses = {name: _placed(loss.build(), self.workers.device) for name, loss in stage.losses.items()
-                       if loss.weight and loss is not stage.adversarial}
-        self.discriminator = None
-        if stage.adversarial:
-            torch.manual_seed(recipe.seed + 1)
-            network = NETWORKS[recipe.network][1](patch=stage.patch, **stage.adversarial.discriminator)
-            adam = Optimizer(beta1=stage.optimizer.beta1)
-            self.discriminator = Learner(network, adam, options, self.workers)
+        self.losses = _build_losses(stage, self.workers.device)
+        self.discriminator = _new_discriminator(self) if stage.adversarial else None
 
     @property
     def result(self) -> nn.Module:
@@ -290,11 +267,6 @@ class Trainer:
     @property
     def learners(self) -> list[Learner]: return [x for x in (self.generator, self.discriminator) if x]
 
-    def autocast(self):
-        "Convolutions and matrix products in the chosen precision; weights, losses and optimizers are float32."
-        precision = PRECISIONS[self.options.precision]
-        return torch.autocast(self.workers.device.type, precision, enabled=precision != torch.float32)
-
     def step(self,
         hr: torch.Tensor, # float (N, 3, P, P) in [0, 1]: this process's part of the batch
         lr: torch.Tensor, # float (N, 3, P/scale, P/scale)
@@ -302,15 +274,30 @@ class Trainer:
         "One iteration. Raises `NotFinite` if the loss is not finite and iterations are not to be skipped."
         return _step(self, hr, lr)
 
-def _placed(loss: Callable, device: torch.device) -> Callable:
-    "A loss that has weights of its own, on the right device."
-    return loss.to(device, memory_format=torch.channels_last) if isinstance(loss, nn.Module) else loss
+# %% ../nbs/1_papers/08_training.ipynb #08000040
+def _build_losses(stage: Stage, device: torch.device) -> dict[str, Callable]:
+    "The losses of (sr, hr, lr); those that have weights of their own are put on the device."
+    built = {name: loss.build() for name, loss in stage.losses.items() if loss.weight and loss is not stage.adversarial}
+    return {name: loss.to(device, memory_format=torch.channels_last) if isinstance(loss, nn.Module) else loss
+            for name, loss in built.items()}
+
+def _new_discriminator(trainer: Trainer) -> Learner:
+    "The discriminator with its initial weights and its optimizer."
+    recipe, stage = trainer.recipe, trainer.stage
+    torch.manual_seed(recipe.seed + 1)
+    network = NETWORKS[recipe.network][1](patch=stage.patch, **stage.adversarial.discriminator)
+    return Learner(network, Optimizer(beta1=stage.optimizer.beta1), trainer.options, trainer.workers)
+
+def autocast(options: Options, device: torch.device):
+    "Convolutions and matrix products in the chosen precision; weights, losses and optimizers are float32."
+    precision = PRECISIONS[options.precision]
+    return torch.autocast(device.type, precision, enabled=precision != torch.float32)
 
 # %% ../nbs/1_papers/08_training.ipynb #0800001f
 def _backward(trainer: Trainer, hr: torch.Tensor, lr: torch.Tensor, label: torch.Tensor, share: float) -> dict:
     "Add `share` times the gradients of these patches to both networks; the losses, for the log."
     s, row = trainer.stage, {}
-    with trainer.autocast():
+    with autocast(trainer.options, trainer.workers.device):
         sr = trainer.generator.call(lr).float()
         image = sr.detach().requires_grad_()
         terms = {name: loss(image, hr, lr) for name, loss in trainer.losses.items()}
@@ -334,12 +321,14 @@ class NotFinite(Exception):
 def _step(trainer: Trainer, hr: torch.Tensor, lr: torch.Tensor) -> dict[str, float]:
     "One iteration: gradients, both steps, the moving average."
     stage, parts, row = trainer.stage, trainer.options.accumulate, {}
-    chunks = list(zip(hr.chunk(parts), lr.chunk(parts), _labels(trainer, len(hr)).chunk(parts), strict=True))
+    hr, lr = (x.to(trainer.workers.device, memory_format=torch.channels_last) for x in (hr, lr))
+    labels = _labels(trainer, len(hr)).to(trainer.workers.device)
+    chunks = list(zip(hr.chunk(parts), lr.chunk(parts), labels.chunk(parts), strict=True))
     for part in chunks:
         with ExitStack() as stack:
             if part is not chunks[-1]: # the processes exchange gradients once, with the last part
                 for learner in trainer.learners: stack.enter_context(trainer.workers.no_sync(learner.call))
-            losses = _backward(trainer, *(_moved(x, trainer.workers.device) for x in part), 1/len(chunks))
+            losses = _backward(trainer, *part, 1/len(chunks))
         for name, value in losses.items(): row[name] = row.get(name, 0.0) + torch.as_tensor(value)/len(chunks)
     row = _mean_over_processes(trainer.workers, row)
     for learner, name in zip(trainer.learners, ("gradient_norm", "discriminator_norm")):
@@ -353,9 +342,6 @@ def _step(trainer: Trainer, hr: torch.Tensor, lr: torch.Tensor) -> dict[str, flo
     return {} if skip else row
 
 # %% ../nbs/1_papers/08_training.ipynb #08000021
-def _moved(x: torch.Tensor, device: torch.device) -> torch.Tensor:
-    return x.to(device, memory_format=torch.channels_last) if x.ndim == 4 else x.to(device)
-
 def _labels(trainer: Trainer, count: int) -> torch.Tensor:
     "The labels of this process's real patches, (count, 1): 1, minus noise if the adversarial loss has label noise."
     if not trainer.stage.adversarial: return torch.ones(count, 1)
@@ -370,14 +356,12 @@ def _mean_over_processes(workers: Accelerator, row: dict) -> dict[str, float]:
 
 def _must_skip(trainer: Trainer, row: dict) -> bool:
     "Whether this iteration's gradients are left out; raises `NotFinite` if the training has to end."
-    if math.isfinite(sum(row.values())):
-        trainer.skipped_in_a_row = 0
-        return False
+    if math.isfinite(sum(row.values())): trainer.skipped_in_a_row = 0; return False
     if not trainer.options.skip_nonfinite and trainer.options.precision != "fp16": raise NotFinite
     trainer.skipped += 1
     trainer.skipped_in_a_row += 1
-    if trainer.skipped_in_a_row > 100: raise NotFinite
-    return True
+    if trainer.skipped_in_a_row <= 100: return True
+    raise NotFinite
 
 # %% ../nbs/1_papers/08_training.ipynb #08000027
 class Callback:
@@ -386,6 +370,7 @@ class Callback:
     def after_step(self, trainer: Trainer, row: dict) -> None: "Called after each iteration with its losses."
     def after_stage(self, trainer: Trainer) -> None: "Called when a stage ends or is stopped."
 
+# %% ../nbs/1_papers/08_training.ipynb #08000041
 def train(
     recipe: Recipe,
     store: Store,                       # HR and LR images of the recipe's scale
@@ -397,6 +382,7 @@ def train(
 ) -> nn.Module:                         # the generator of the last stage
     "Train a recipe in this process, or in each that `torchrun` started."
     workers = workers or processes()
+    if options.tf32: torch.set_float32_matmul_precision("high")
     for number in range(first, len(recipe.stages)):
         trainer = Trainer(recipe, number, generator, options, workers)
         stage = trainer.stage

@@ -103,7 +103,6 @@ def test_refused_in_one_line(name, command, tmp_path):
     write_rgb(tmp_path/"photos/small.png", skimage.data.chelsea()[:32, :32])
     for line in [("weights", "import", bad, out/"x.safetensors"), ("weights", "export", bad, out/"x.pth"),
                  ("weights", "interpolate", bad, bad, out/"x.safetensors"),
-                 ("weights", "average", out/"x.safetensors", bad, bad),
                  ("evaluate", bad, "--hr", tmp_path/"photos", "--csv", out/"x.csv"),
                  ("upscale", tmp_path/"photos/small.png", "--out", out/"x.png", "--weights", bad)]:
         status, error = command(*line)
