@@ -73,9 +73,9 @@ def relativistic_average_loss(
     (ESRGAN, eq. 1 and 2). The two halves are summed. Raises `ValueError` for an unknown `halves`."""
     if halves not in ("both", "first"): raise ValueError(f"halves is 'both' or 'first', not {halves!r}")
     first, second = first.float(), second.float()
-    first_half = F.softplus(second.mean() - first).mean()            # -log D(first, second)
+    first_half = F.softplus(second.mean() - first).mean()            # -log D_Ra(first, second)
     if halves == "first": return first_half
-    return first_half + F.softplus(second - first.mean()).mean()     # -log(1 - D(second, first))
+    return first_half + F.softplus(second - first.mean()).mean()     # -log(1 - D_Ra(second, first))
 
 # %% ../nbs/1_papers/06_adversarial_loss.ipynb #ed116fd0
 KINDS = ("standard", "relativistic", "relativistic-fake-half")

@@ -21,7 +21,7 @@ from torch import nn
 
 from .images import StudyError, imresize, read_rgb, write_rgb
 from .upscaling import blended, upscale_file
-from .weights import choose_precision, known, load
+from .weights import choose_precision, known, load, same_network
 
 # %% ../nbs/3_tools/11_demo_page.ipynb #00000006
 def _gradio(folder: str | Path):
@@ -98,10 +98,8 @@ def pair_of(
     path, model = Path(name), models[name]
     for pair in PAIRS:
         names = tuple(str(path.with_name(stem + path.suffix)) for stem in pair)
-        if path.stem in pair and all(n in models and _alike(models[n], model) for n in names): return names
+        if path.stem in pair and all(n in models and same_network(models[n], model) for n in names): return names
     return None
-
-def _alike(a: nn.Module, b: nn.Module) -> bool: return type(a) is type(b) and a.config == b.config
 
 # %% ../nbs/3_tools/11_demo_page.ipynb #00000015
 def chosen(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'SPECTRA', 'COLUMNS', 'TITLES', 'MEDIANS', 'MORE', 'FIGURES', 'dataset_name', 'evaluate', 'raise_failures',
-           'summary', 'as_text', 'compare', 'differences_as_text', 'against_published', 'strip']
+           'summary', 'as_text', 'compare', 'differences_as_text', 'against_published']
 
 # %% ../nbs/3_tools/08_evaluation.ipynb #00000002
 import hashlib, os, re, sys, time
@@ -571,22 +571,3 @@ def against_published(
         lines.append(line)
     added = ["images", *(f"{kind}_{end}" for kind in ("psnr", "ssim", "lpips") for end in ("ours", "difference"))]
     return pd.DataFrame(lines).reindex(columns=[*published.columns, *added])
-
-# %% ../nbs/3_tools/08_evaluation.ipynb #00000049
-def strip(
-    images: dict[str, np.ndarray],                    # name -> uint8 (H, W, 3); smaller ones (LR) get larger pixels
-    box: tuple[int, int, int, int] | None = None,     # top, left, height, width in the largest's pixels; None: whole
-    width: float = 2.2,                               # inches of each picture
-):                                                    # a Matplotlib figure
-    "The same detail of several images side by side."
-    import matplotlib.pyplot as plt # takes half a second that no other function here needs
-    full = max(image.shape[0] for image in images.values())
-    top, left, high, wide = box or (0, 0, full, max(image.shape[1] for image in images.values()))
-    size = width*len(images), width*high/wide + 0.3
-    figure, axes = plt.subplots(1, len(images), figsize=size, squeeze=False, layout="constrained")
-    for ax, (name, image) in zip(axes[0], images.items()):
-        shrink = image.shape[0]/full
-        ax.imshow(image, interpolation="nearest", extent=(0, image.shape[1]/shrink, full, 0))
-        ax.set(xlim=(left, left + wide), ylim=(top + high, top), title=name)
-        ax.title.set_fontsize(10); ax.axis("off")
-    return figure

@@ -32,8 +32,9 @@ def cubic(
 def _resize_matrix(length: int, scale: Fraction, antialiasing: bool, border: str, box: bool = False) -> csr_array:
     "The sparse (out, in) matrix that resizes an axis of `length` pixels."
     stretch = float(1/scale) if antialiasing and scale < 1 else 1.0
-    width = stretch if box else 4*stretch
-    u = (np.arange(math.ceil(length*scale)) + 0.5)/float(scale) - 0.5
+    width = stretch if box else 4*stretch # of the kernel, in input pixels
+    u = (np.arange(math.ceil(length*scale)) + 0.5)/float(scale) - 0.5 # the centres of the output pixels
+    # a row for each output pixel: the input pixels under the kernel, then their distances and weights
     pixels = np.floor(u - width/2).astype(int)[:, None] + np.arange(math.ceil(width) + 2)
     distance = (u[:, None] - pixels)/stretch
     weights = ((distance >= -0.5) & (distance < 0.5)).astype(float) if box else cubic(distance)
@@ -57,11 +58,21 @@ def _to_levels(values: np.ndarray) -> np.ndarray:
     return np.floor(values + 0.5).clip(0, 255).astype(np.uint8)
 
 def _resize_batch(batch: torch.Tensor, matrix: Callable[[int], csr_array]) -> torch.Tensor:
-    "The same for a torch batch (N, C, H, W), as two matrix products with a gradient."
+    "Resize a torch batch (N, C, H, W) with two matrix products, without rounding; differentiable."
     if not batch.is_floating_point():
         raise ValueError("a torch batch must be float; convert it with .float(), or pass a uint8 NumPy array")
     rows, columns = (torch.from_numpy(matrix(n).toarray()).to(batch) for n in batch.shape[-2:])
     return rows @ batch @ columns.T
+
+# %% ../nbs/1_papers/01_problem.ipynb #a0000020
+def _exact_scale(shape: tuple[int, ...], scale: float | Fraction, border: str, kernel: str) -> Fraction:
+    "The scale as a fraction; `ValueError` for arguments of `imresize` that are not allowed."
+    if border not in ("repeat", "mirror"): raise ValueError(f"border is 'repeat' or 'mirror', not {border!r}")
+    if kernel not in ("cubic", "box"): raise ValueError(f"kernel is 'cubic' or 'box', not {kernel!r}")
+    if 0 in shape: raise ValueError(f"the image has no pixels: its shape is {tuple(shape)}")
+    exact = scale if isinstance(scale, Fraction) else Fraction(scale).limit_denominator(1000)
+    if exact <= 0: raise ValueError(f"scale must be positive, not {scale}")
+    return exact
 
 # %% ../nbs/1_papers/01_problem.ipynb #d9af18cf
 def imresize(
@@ -76,16 +87,13 @@ def imresize(
 
     A `Fraction` is used exactly. A float becomes the nearest fraction with a denominator of at most 1000.
     Raises `ValueError` for an unknown option, a scale of 0 or less, and an image without pixels."""
-    if border not in ("repeat", "mirror"): raise ValueError(f"border is 'repeat' or 'mirror', not {border!r}")
-    if kernel not in ("cubic", "box"): raise ValueError(f"kernel is 'cubic' or 'box', not {kernel!r}")
-    exact = scale if isinstance(scale, Fraction) else Fraction(scale).limit_denominator(1000)
-    if 0 in image.shape: raise ValueError(f"the image has no pixels: its shape is {tuple(image.shape)}")
-    if exact <= 0: raise ValueError(f"scale must be positive, not {scale}")
-    matrix = lambda length: _resize_matrix(length, exact, antialiasing, border, kernel == "box")
+    exact = _exact_scale(image.shape, scale, border, kernel)
+    def matrix(length): return _resize_matrix(length, exact, antialiasing, border, kernel == "box")
     if isinstance(image, torch.Tensor): return _resize_batch(image, matrix)
     whole, (height, width) = image.dtype == np.uint8, image.shape[:2]
     half = _along_first(matrix(height), image)
     if whole and rounding: half = _to_levels(half)
+    # `_along_first` resizes the first axis: the second one is moved there and back
     result = _along_first(matrix(width), half.swapaxes(0, 1)).swapaxes(0, 1)
     return np.ascontiguousarray(_to_levels(result) if whole else result.astype(image.dtype))
 

@@ -26,7 +26,7 @@ class Perceptual:
 
     Raises `StudyError` for an unknown backbone, layer, criterion or input range and for a weight below 0."""
     weight: float = 1.0            # factor of this loss in the generator's total loss; not applied by `build()`
-    backbone: str = "vgg19"        # "vgg19", which the papers use, or "vgg16", which needs no large download
+    backbone: str = "vgg19"        # "vgg19", which the papers use, or "vgg16", which needs no download
     layers: str | Sequence[str] | Mapping[str, float] = ("conv5_4",) # a name, names, or name -> weight
     activation: bool = False       # features after the ReLU (SRGAN) or before it (ESRGAN)
     criterion: str = "mse"         # "mse" (SRGAN) or "l1" (ESRGAN)
@@ -39,7 +39,7 @@ class Perceptual:
             raise StudyError(f"layers are names, or names with weights, not {self.layers!r}")
         names = [self.layers] if isinstance(self.layers, str) else self.layers or ()
         layers = dict(names) if isinstance(names, Mapping) else tuple(names)
-        object.__setattr__(self, "layers", layers)
+        object.__setattr__(self, "layers", layers) # a plain assignment fails, because the dataclass is frozen
         _check(self)
 
     def build(self) -> "PerceptualLoss": # a module that is called (sr, hr, lr); the weight is not applied
@@ -90,8 +90,9 @@ class VGGFeatures(nn.Module):
 class PerceptualLoss(VGGFeatures):
     """Distance between two batches' VGG features: `loss(sr, hr)`, a float32 scalar (SRGAN, eq. 5; ESRGAN, sec. 3.3).
 
-    sr: float (N, 3, H, W), RGB around [0, 1]; receives gradients. hr: the same shape, RGB in [0, 1], or the result
-    of `features(hr)`; never receives a gradient. lr: not used. The mean is over images, channels and positions.
+    sr: float (N, 3, H, W), RGB, approximately in [0, 1]; receives gradients. hr: the same shape, RGB in [0, 1], or
+    the result of `features(hr)`; never receives a gradient. lr: not used. The mean is over images, channels and
+    positions.
     Raises `StudyError` for missing weights, `ValueError` for tensors of another shape, type or range."""
     range_checked = False
 

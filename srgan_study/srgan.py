@@ -57,7 +57,7 @@ def _start_small(model: nn.Module) -> None:
 # %% ../nbs/1_papers/04_srresnet.ipynb #00000010
 class SRResNet(nn.Module):
     """SRGAN's generator (SRGAN, fig. 4 and sec. 2.1): LR (N, 3, H, W) in [0, 1] to SR (N, 3, H*scale, W*scale).
-    SR is in [0, 1] with output="tanh" and may leave it with "linear". Raises `ValueError` for an invalid option."""
+    With output="tanh", SR is in [0, 1]. With "linear", SR values can be outside [0, 1]. Raises `ValueError` for an invalid option."""
     def __init__(self,
         scale: int = 4,          # 2, 3, 4 or 8
         blocks: int = 16,        # B, number of residual blocks

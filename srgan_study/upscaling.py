@@ -260,9 +260,6 @@ def _from_to(source: Path, target: Path, prepared: Callable[[str], Prepared], ti
     write_picture(target, picture, (height*scale, width*scale), rows())
     return "; ".join([picture.note]*bool(picture.note) + notes)
 
-# %% ../nbs/3_tools/07_upscaling.ipynb #00000029
-_upscale_file = upscale_file # as 51_demo calls it
-
 # %% ../nbs/3_tools/07_upscaling.ipynb #0000002b
 def _targets(inputs: Sequence[str | Path], out: Path) -> list[tuple[Path, Path]]:
     "(source, target) for every image among files, folders and patterns; folders keep their inner structure."

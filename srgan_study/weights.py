@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NETWORKS', 'FORMAT_VERSION', 'ZOO', 'FORMATS', 'save', 'Entry', 'own_folder', 'resolve', 'load', 'known',
-           'import_checkpoint', 'get', 'export', 'save_pretrained', 'from_pretrained', 'interpolate',
+           'import_checkpoint', 'get', 'export', 'save_pretrained', 'from_pretrained', 'same_network', 'interpolate',
            'choose_precision', 'running_in']
 
 # %% ../nbs/3_tools/04_weights.ipynb #00000002
@@ -21,7 +21,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from .datasets import fetch, remote_size
+from .datasets import fetch, remote_size, sha256_of_file
 from .esrgan import RRDBNet
 from .images import StudyError, explain_os_errors, whole_file
 from .srgan import SRResNet
@@ -455,7 +455,7 @@ def get(
 def _holds(path: Path, sha256: str) -> bool:
     "Whether a file of ours is the one of this SHA-256, or was made from it."
     source = _noted(path).get("imported_from")
-    return (hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+    return (sha256_of_file(path) == sha256
             or isinstance(source, dict) and source.get("sha256") == sha256)
 
 def _from_address(url: str, sha256: str | None) -> tuple[str, str, str]:
@@ -565,18 +565,11 @@ def from_pretrained(
                          "check name and connection, or download it elsewhere and give the folder") from None
 
 # %% ../nbs/3_tools/04_weights.ipynb #00000047
-def _alike(*files: str | Path) -> list[nn.Module]:
-    "The networks in these files, which differ in nothing but their weights; `StudyError` where they do."
-    first, *others = models = [*map(load, files)]
-    for file, other in zip(files[1:], others):
-        if type(first) is not type(other) or first.config != other.config:
-            raise StudyError(f"{files[0]} and {file}: different networks can't be mixed ({type(first).__name__} "
-                             f"{first.config}, {type(other).__name__} {other.config})")
-        theirs = other.state_dict()
-        if any(v.shape != theirs[k].shape for k, v in first.state_dict().items()):
-            raise StudyError(f"{files[0]} and {file}: one has a PReLU slope for each channel, the other one for all; "
-                             "they can't be mixed")
-    return models
+def same_network(a: nn.Module, b: nn.Module) -> bool:
+    "Whether two networks differ in nothing but their weights."
+    theirs = b.state_dict()
+    return (type(a) is type(b) and a.config == b.config
+            and all(v.shape == theirs[k].shape for k, v in a.state_dict().items())) # PReLU has 1 slope, or one per channel
 
 def interpolate(
     a: str | Path,   # weights at alpha = 0, the PSNR network in the paper
@@ -584,9 +577,12 @@ def interpolate(
     out: str | Path, # *.safetensors
     alpha: float,    # 0..1, the share of b
 ) -> nn.Module:      # the network between, as `load` gives it
-    "Network interpolation (ESRGAN, sec. 3.4, eq. 5). `StudyError` where the two differ in more than their weights."
+    "Network interpolation (ESRGAN, sec. 3.4). `StudyError` where the two differ in more than their weights."
     if not 0 <= alpha <= 1: raise StudyError(f"alpha is between 0 and 1, not {alpha}")
-    first, second = _alike(a, b)
+    first, second = load(a), load(b)
+    if not same_network(first, second):
+        raise StudyError(f"{a} and {b}: different networks can't be mixed ({type(first).__name__} {first.config}, "
+                         f"{type(second).__name__} {second.config}; or one has a PReLU slope for each channel)")
     theirs = second.state_dict()
     between = {k: torch.lerp(v, theirs[k], alpha) if v.is_floating_point() else v
                for k, v in first.state_dict().items()}
