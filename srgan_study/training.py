@@ -260,8 +260,7 @@ class Trainer:
         self.discriminator = _new_discriminator(self) if stage.adversarial else None
 
     @property
-    def result(self) -> nn.Module:
-        "The generator to use: the averaged one if the stage averages."
+    def result(self) -> nn.Module: # the averaged generator if the stage averages
         return self.average if self.stage.ema else self.generator.network
 
     @property

@@ -61,6 +61,19 @@ def test_notebook_can_be_shown(notebook):
         assert not re.search(r"['\"](?:/(?:home|root|work|usr|opt|Users|var)/|[A-Z]:\\+Users)", source), source
 
 
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_notebook_uses_public_names_and_short_cells(notebook):
+    "No private name of another module; in the chapters on the papers and the results no cell above 30 lines."
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] != "code": continue
+        for names in re.findall(r"from srgan_study[\w.]* import \(?([\w, \n]+)", source):
+            private = [name for name in re.findall(r"\b_\w+", names.split("\n#")[0]) if not name.startswith("__")]
+            assert not private, private
+        lines = sum(bool(line.strip()) for line in source.splitlines())
+        if notebook.parent.name[:1] in "12": assert lines <= 30, f"{lines} lines: {source[:80]}"
+
+
 INTRODUCED = { # a name as the modules write it: the package, and the release that first had it
     "torch.optim.Muon": ("torch", "2.9"),
     "dynamo=True": ("torch", "2.5"), # of torch.onnx.export, together with dynamic_shapes
