@@ -9,7 +9,6 @@ __all__ = ['NETWORKS', 'FORMAT_VERSION', 'ZOO', 'FORMATS', 'save', 'Entry', 'own
 
 # %% ../nbs/3_tools/04_weights.ipynb #00000002
 import contextlib, hashlib, importlib.util, io, json, os, pickle, re, struct, time, urllib.parse, warnings, zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
