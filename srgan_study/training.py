@@ -108,21 +108,21 @@ class Stage:
     @property
     def adversarial(self) -> Adversarial | None:
         "The adversarial loss, if the stage has one."
-        return next((loss for loss in self.losses.values() if isinstance(loss, Adversarial) and loss.weight), None)
+        return loss if (loss := self.losses.get("adversarial")) and loss.weight else None
 
 # %% ../nbs/1_papers/08_training.ipynb #08000010
 def _conditions(stage: Stage):
     "What must hold for a stage, and what to say if it does not."
     weights = [loss.weight for loss in stage.losses.values()]
     yield re.fullmatch(r"[\w-]+", stage.output), "its name is made of letters, digits, _ and -"
-    yield stage.iterations >= 0, "iterations is at least 0"
-    yield stage.batch >= 1 and stage.patch >= 1, "batch and patch are at least 1"
+    yield stage.iterations >= 0 and min(stage.batch, stage.patch) >= 1, "iterations is at least 0, batch and patch at least 1"
     yield (math.isfinite(stage.learning_rate) and stage.learning_rate > 0,
            f"learning_rate must be above 0, not {stage.learning_rate}")
-    yield stage.clip >= 0, "clip is at least 0"
-    yield 0 <= stage.ema < 1, f"ema is at least 0 and below 1, not {stage.ema}"
+    yield stage.clip >= 0 and 0 <= stage.ema < 1, f"clip is at least 0, ema at least 0 and below 1, not {stage.ema}"
     yield all(weight >= 0 for weight in weights), "a loss's weight is at least 0"
     yield any(weights), "one loss must have a weight above 0"
+    yield (all((name == "adversarial") == isinstance(loss, Adversarial) for name, loss in stage.losses.items()),
+           "the adversarial loss, and no other, is called adversarial")
 
 # %% ../nbs/1_papers/08_training.ipynb #08000013
 @dataclass(frozen=True)
