@@ -69,17 +69,15 @@ _esrgan_demo = Recipe("esrgan-demo", "esrgan", data=Data(permute_colours=True),
           batch=8, patch=96, schedule=_short(10), clip=1, ema=0.95)))
 
 # %% ../nbs/1_papers/09_recipes.ipynb #0900000d
-_muon = Optimizer("muon", beta2=0.99)
+_psnr = dict(learning_rate=1e-3, batch=8, schedule=Schedule("cosine"), optimizer=Optimizer("muon"))
 
 _srgan_fast = Recipe("srgan-fast", "srgan", generator=dict(batch_norm=False, output="linear", skip="bilinear"), stages=(
-    Stage("srresnet", 28_000, dict(l1=L1()), 1e-3, batch=8, patch=96, schedule=_short(200), optimizer=_muon, clip=0.1,
-          ema=0.995),
+    Stage("srresnet", 40_000, dict(l1=L1()), patch=96, **_psnr),
     Stage("srgan", 6_000, dict(l1=L1(0.1), grid=Grid(300), perceptual=_vgg16, adversarial=Adversarial(5e-3)), 2e-4, batch=8,
           patch=96, schedule=_short(100), clip=1, ema=0.99)))
 
 _esrgan_fast = Recipe("esrgan-fast", "esrgan", generator=dict(blocks=6), stages=(
-    Stage("rrdb", 20_000, dict(l1=L1()), 1e-3, batch=8, patch=64, schedule=_short(200), optimizer=_muon, clip=0.1,
-          ema=0.995),
+    Stage("rrdb", 20_000, dict(l1=L1()), patch=64, **_psnr),
     Stage("esrgan", 6_000, dict(l1=L1(0.1), grid=Grid(), perceptual=_vgg16, adversarial=Adversarial(5e-3, "relativistic")),
           2e-4, batch=8, patch=96, schedule=_short(100), clip=1, ema=0.99)))
 
