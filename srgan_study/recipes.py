@@ -69,7 +69,7 @@ _esrgan_demo = Recipe("esrgan-demo", "esrgan", data=Data(permute_colours=True),
           batch=8, patch=96, schedule=_short(10), clip=1, ema=0.95)))
 
 # %% ../nbs/1_papers/09_recipes.ipynb #0900000d
-_psnr = dict(learning_rate=1e-3, batch=8, schedule=Schedule("cosine"), optimizer=Optimizer("muon"))
+_psnr = dict(learning_rate=5e-4, batch=8, schedule=Schedule("cosine"), optimizer=Optimizer("muon"), clip=0.1)
 
 _srgan_fast = Recipe("srgan-fast", "srgan", generator=dict(batch_norm=False, output="linear", skip="bilinear"), stages=(
     Stage("srresnet", 40_000, dict(l1=L1()), patch=96, **_psnr),
@@ -129,7 +129,7 @@ def change(
             stages = [_set(s, rest, text, setting) if i == number else s for i, s in enumerate(recipe.stages)]
         elif scope in _names(recipe): recipe = _set(recipe, [scope, *rest], text, setting); continue
         elif scope in LOSSES and not any(scope in s.losses for s in recipe.stages):
-            raise StudyError(f"--set {setting}: no stage of {recipe.name} has this loss; add it with stage2.{key}={text}")
+            raise StudyError(f"--set {setting}: no stage of {recipe.name} has this loss; add it with stage{len(recipe.stages)}.{key}={text}")
         else: stages = [_set(s, [scope, *rest], text, setting, _names(recipe))
                         if scope not in LOSSES or scope in s.losses else s for s in recipe.stages]
         recipe = _with(recipe, stages=tuple(stages))
