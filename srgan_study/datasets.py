@@ -8,11 +8,10 @@ __all__ = ['CATALOGUE', 'list_images', 'image_size', 'pair_images', 'RemoteFile'
            'Store', 'Source', 'pack_sources', 'pack', 'find_source', 'open_store']
 
 # %% ../nbs/3_tools/01_datasets.ipynb #00000002
-import concurrent.futures, contextlib, csv, datetime, email.utils, errno, hashlib, importlib.resources, importlib.util
-import json, math, multiprocessing.connection, os, re, shutil, signal, stat, sys, threading, time
-import urllib.parse, warnings, zipfile, zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import concurrent.futures, contextlib, csv, errno, hashlib, importlib.resources, importlib.util, json, math, os
+import shutil, stat, sys, threading, urllib.parse, zipfile, zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
 
@@ -21,6 +20,7 @@ import numpy as np
 import pandas as pd
 import pooch
 import requests
+import torch
 import urllib3
 from PIL import Image
 from tqdm.auto import tqdm
@@ -32,11 +32,10 @@ def list_images(
     folder: str | os.PathLike, # looked through without its subfolders
 ) -> list[Path]:               # sorted by name, at least one
     "The images of a folder, by suffix; raises `StudyError` for a folder that is missing or has none."
-    folder = Path(folder)
-    if not folder.exists(): raise StudyError(f"{folder}: no such folder; check the path")
-    if not folder.is_dir():
-        raise StudyError(f"{folder}: is a file, not a folder of images; name the folder that it is in")
-    try: inside = sorted(folder.iterdir())
+    try: inside = sorted(Path(folder).iterdir())
+    except FileNotFoundError: raise StudyError(f"{folder}: no such folder; check the path") from None
+    except NotADirectoryError:
+        raise StudyError(f"{folder}: is a file, not a folder of images; name the folder that it is in") from None
     except OSError as e: raise StudyError(f"{folder}: can't be read ({e.strerror}); check its permissions") from None
     images = [p for p in inside if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()]
     if not images:
@@ -65,92 +64,43 @@ def pair_images(
     hr: str | os.PathLike | Sequence[Path], # folder or list of the large images
     lr: str | os.PathLike | Sequence[Path], # folder or list of the small ones
     scale: int = 4,                         # HR is this many times as large
-    check_sizes: bool = False,              # read every image's header, and compare
 ) -> list[tuple[Path, Path]]:               # (hr, lr), in the order of `hr`
     """Pair HR and LR images by file name without suffix, where LR's may end in "x4" (the scale).
 
-    With `check_sizes` an LR image must have HR's size divided by `scale`, rounded down (HR cropped first, as the
-    benchmarks do) or up (as MATLAB does, and DIV2K's x8); the surplus of either is at the right and bottom. Raises
-    `StudyError` naming the files at fault."""
-    large, small = _as_list(hr), _as_list(lr)
-    by_stem = {}
+    Raises `StudyError` naming a file that has no partner, or two."""
+    large, small, pairs = _as_list(hr), _as_list(lr), []
+    unused = {p.stem: p for p in small}
     for path in small:
-        for stem in {path.stem, path.stem.removesuffix(f"x{scale}"), path.stem.removesuffix(f"X{scale}")}:
-            by_stem.setdefault(stem, []).append(path)
-    pairs, used = [], set()
+        if unused[path.stem] != path: raise StudyError(f"{path}: {unused[path.stem].name} is there too; keep one")
     for path in large:
-        found = [p for p in by_stem.get(path.stem, ()) if p.stem == path.stem] or by_stem.get(path.stem, ())
-        if not found:
+        names = path.stem, f"{path.stem}x{scale}", f"{path.stem}X{scale}"
+        found = next((name for name in names if name in unused), None)
+        if found is None:
             raise StudyError(f"{path}: no LR image for it in {small[0].parent}; "
                              f"expected {path.stem}.png or {path.stem}x{scale}.png there")
-        if len(found) > 1:
-            raise StudyError(f"{path}: {len(found)} LR images could belong to it "
-                             f"({', '.join(p.name for p in found)}); keep one")
-        if found[0] in used: raise StudyError(f"{found[0]}: belongs to two HR images, one of them {path}; keep one")
-        used.add(found[0])
-        pairs.append((path, found[0]))
-    if unused := [p for p in small if p not in used]:
-        raise StudyError(f"{unused[0]}: no HR image for it in {large[0].parent}; remove it, or add what is missing")
-    if check_sizes:
-        for pair in pairs: _check_pair(*pair, scale, image_size(pair[0]), image_size(pair[1]))
+        pairs.append((path, unused.pop(found)))
+    for path in unused.values():
+        raise StudyError(f"{path}: no HR image for it in {large[0].parent}; remove it, or add what is missing")
     return pairs
-
-def _check_pair(hr: Path, lr: Path, scale: int, hr_size: tuple, lr_size: tuple) -> None:
-    "Raise unless `lr_size` is `hr_size` divided by `scale`, rounded down or up."
-    expected = hr_size[0]//scale, hr_size[1]//scale
-    if any(low not in (size//scale, -(-size//scale)) for low, size in zip(lr_size, hr_size)):
-        raise StudyError(f"{lr}: {lr_size[1]} x {lr_size[0]} pixels, but {hr.name} has {hr_size[1]} x {hr_size[0]}, "
-                         f"so at scale {scale} it must be {expected[1]} x {expected[0]}; "
-                         "check the folder and the scale")
-
-# %% ../nbs/3_tools/01_datasets.ipynb #0000000b
-_EMBEDDED = { # name: (package, path in it, SHA-256)
-    "embedded-train": [
-        ("skimage", "data/astronaut.png", "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5"),
-        ("skimage", "data/ihc.png", "f8dd1aa387ddd1f49d8ad13b50921b237df8e9b262606d258770687b0ef93cef"),
-        ("skimage", "data/motorcycle_left.png", "db18e9c4157617403c3537a6ba355dfeafe9a7eabb6b9b94cb33f6525dd49179"),
-        ("skimage", "data/motorcycle_right.png", "5fc913ae870e42a4b662314bc904d1786bcad8e2f0b9b67dba5a229406357797"),
-        ("skimage", "data/rocket.jpg", "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c"),
-        ("sklearn", "datasets/images/china.jpg", "8378025ad2519d649d02e32bd98990db4ab572357d9f09841c2fbfbb4fefad29")],
-    "embedded-valid": [
-        ("skimage", "data/chelsea.png", "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb"),
-        ("skimage", "data/coffee.png", "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7"),
-        ("sklearn", "datasets/images/flower.jpg",
-         "a77f6ec41e353afdf8bdff2ea981b2955535d8d83294f8cfa49cf4e423dd5638")]}
-
-def _embedded(name: str) -> list[Path]:
-    "The photos of an embedded set, looked up without importing the packages that carry them."
-    remedies, paths = {"skimage": "pip install scikit-image", "sklearn": "pip install scikit-learn"}, []
-    for package, inside, sha256 in _EMBEDDED[name]:
-        spec = importlib.util.find_spec(package)
-        if spec is None:
-            raise StudyError(f"{name}: needs {Path(inside).name}, which comes with another package; "
-                             f"{remedies[package]}")
-        path = Path(spec.origin).parent/inside
-        if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-            raise StudyError(f"{path}: missing or not the photo that {name} means; "
-                             f"{remedies[package]} again (--force-reinstall)")
-        paths.append(path)
-    return paths
 
 # %% ../nbs/3_tools/01_datasets.ipynb #0000000e
 @dataclass(frozen=True)
 class RemoteFile:
     "A file that can be downloaded."
     local: str  # path below the data set's folder; a folder ("HR/") where `remote` is an archive to unpack there
-    remote: str # path below the data set's address
+    remote: str # path below the data set's address; if that is "", a package and the path in it
     bytes: int
     sha256: str
     licence: str = "" # of this file, in data sets whose files have different licences
 
 @dataclass(frozen=True)
 class Dataset:
-    "A data set that can be downloaded; `files` may be thousands."
+    "A data set that has a name; `files` may be thousands."
     name: str
     what: str
     images: int   # of HR
     licence: str
-    address: str  # where `remote` begins
+    address: str  # where `remote` begins; "" if the files are in packages that pip installs
     files: tuple[RemoteFile, ...]
     longest: int | None = None # an HR image with a longer side is reduced to this when it is read, see `read_hr`
 
@@ -166,7 +116,10 @@ def _read_catalogue() -> dict[str, Dataset]:
     bsds = github + "BIDS/BSDS500/a04b7c6c3a9f0ace74bf205c72a43d32e1c72722/BSDS500/data/images/"
     research, unstated = "research and education, not commercial", "not stated; used for research"
     by_photo = "free licences, one for each photo (LICENCES.csv)"
-    table = [("div2k-train", "DIV2K, training: 2K photos; LR x2 x3 x4 x8", 800, "academic research only", div2k),
+    packages = "public domain, CC0, CC BY (see the packages)"
+    table = [("embedded-train", "photos in scikit-image's and scikit-learn's packages", 6, packages, ""),
+             ("embedded-valid", "three more, to measure on", 3, packages, ""),
+             ("div2k-train", "DIV2K, training: 2K photos; LR x2 x3 x4 x8", 800, "academic research only", div2k),
              ("div2k-valid", "DIV2K, validation: 2K photos; LR x2 x3 x4 x8", 100, "academic research only", div2k),
              ("set5", "five small pictures everybody measures; LR x2 x3 x4", 5, unstated, selfexsr),
              ("set14", "fourteen more; LR x2 x3 x4", 14, unstated, selfexsr),
@@ -203,148 +156,132 @@ def _unpacked(folder: Path, file: RemoteFile) -> dict[str, int] | None:
     except (OSError, ValueError): return None
     return listing["files"] if listing.get("sha256") == file.sha256 else None
 
-def _has_size(path: Path, size: int) -> bool:
-    with contextlib.suppress(OSError): return path.stat().st_size == size
-    return False
+def _size(path: Path) -> int:
+    "The size of a file in bytes; 0 if there is none."
+    return path.stat().st_size if path.is_file() else 0
 
-def _is_here(file: RemoteFile, place: Path) -> bool:
-    "Whether `file` (for an archive: all that was in it) is below `place`."
-    if not file.local.endswith("/"): return _has_size(place/file.local, file.bytes)
-    listing = _unpacked(place/file.local, file)
-    return listing is not None and all(_has_size(place/file.local/name, size) for name, size in listing.items())
+def _path(dataset: Dataset, file: RemoteFile, root: str | os.PathLike | None) -> Path:
+    "Where a file of a data set is, or will be; a folder if the file is an archive."
+    if dataset.address: return data_root(root)/dataset.name/file.local
+    package, inside = file.remote.split("/", 1)
+    spec = importlib.util.find_spec(package) # without importing it
+    return Path(spec.origin).parent/inside if spec else Path(file.remote)
+
+def _is_here(dataset: Dataset, file: RemoteFile, root: str | os.PathLike | None) -> bool:
+    "Whether a file (for an archive: all that was in it) is in its place."
+    path = _path(dataset, file, root)
+    if not file.local.endswith("/"): return _size(path) == file.bytes
+    listing = _unpacked(path, file)
+    return listing is not None and all(_size(path/name) == size for name, size in listing.items())
 
 def data_list(
     root: str | os.PathLike | None = None, # see `data_root`
 ) -> pd.DataFrame:                         # name, what, images, MB (to get), licence, here ("yes", "no", "in part")
     "The data sets that can be asked for by name."
-    what = {"embedded-train": "photos in scikit-image's and scikit-learn's packages",
-            "embedded-valid": "three more, to measure on"}
     rows = []
-    for name, photos in _EMBEDDED.items():
-        here = all(importlib.util.find_spec(package) for package, _, _ in photos)
-        rows.append(dict(name=name, what=what[name], images=len(photos), MB=0,
-                         licence="public domain, CC0, CC BY (see the packages)", here="yes" if here else "no"))
     for name, dataset in CATALOGUE.items():
-        here = [_is_here(f, data_root(root)/name) for f in dataset.files]
-        rows.append(dict(name=name, what=dataset.what, images=dataset.images,
-                         MB=round(sum(f.bytes for f in dataset.files)/1e6), licence=dataset.licence,
-                         here="yes" if all(here) else "in part" if any(here) else "no"))
+        here = [_is_here(dataset, f, root) for f in dataset.files]
+        to_get = sum(f.bytes for f in dataset.files) if dataset.address else 0
+        rows.append(dict(name=name, what=dataset.what, images=dataset.images, MB=round(to_get/1e6),
+                         licence=dataset.licence, here="yes" if all(here) else "in part" if any(here) else "no"))
     return pd.DataFrame(rows)
 
 # %% ../nbs/3_tools/01_datasets.ipynb #00000018
-_PAUSE = 1.0  # seconds before the second attempt; doubles from there
-_LONGEST_PAUSE = 60.0
+_PAUSE = 1.0  # seconds; `Retry` makes the pauses between attempts 0, 2, 4, 8 and 16 times as long
 _ATTEMPTS = 6 # in a row without a new byte
 
-class _TryAgain(Exception):
-    "An attempt failed in a way that may pass."
-    def __init__(self, why: str, pause: float = 0): super().__init__(why); self.pause = pause
+@dataclass(frozen=True)
+class _Shared:
+    "What the downloads of one call share."
+    session: requests.Session
+    bar: tqdm
+    remedy: str         # what an error message ends with
+    timeout: float = 30 # seconds of silence after which a connection is given up
+    stop: threading.Event = field(default_factory=threading.Event) # set if a file failed, and by Ctrl-C
 
-class _Failed(StudyError):
-    "A download that won't come; whoever asked for it adds what can be done."
-
-class _Stopped(Exception):
-    "Another file failed, or the user pressed Ctrl-C."
-
-def _asked_pause(answer: requests.Response) -> float:
-    "The seconds of a Retry-After header, which may be a number or a date."
-    asked = answer.headers.get("Retry-After", "")
-    with contextlib.suppress(ValueError): return max(0.0, float(asked))
-    with contextlib.suppress(ValueError, TypeError):
-        then, now = email.utils.parsedate_to_datetime(asked), datetime.datetime.now(datetime.timezone.utc)
-        return max(0.0, (then - now).total_seconds())
-    return 0.0
+    def count(self, new: int) -> None:
+        "Tell the bar of so many new bytes."
+        with self.bar.get_lock(): self.bar.update(new)
 
 # %% ../nbs/3_tools/01_datasets.ipynb #0000001a
-def _attempt(
-    url: str,
-    part: Path,                       # what has arrived; appended to
-    size: int,                        # of the whole file, in bytes
-    session: requests.Session,
-    timeout: float,                   # seconds of silence that end the attempt
-    arrived: Callable[[int], None],   # called with the number of new bytes
-    stop: threading.Event,
-) -> None:
-    "Fetch the rest of a file; returns when all is there, raises `_TryAgain` or `_Failed` otherwise."
-    have = part.stat().st_size if part.exists() else 0
-    if have == size: return
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-    try:
-        with session.get(url, headers=headers, stream=True, timeout=timeout) as answer:
-            skip = have - _begins_at(answer, url, have, size)
-            with explain_os_errors(part), open(part, "ab") as file:
-                for chunk in _chunks(answer):
-                    if stop.is_set(): raise _Stopped
-                    new = chunk[skip:] # what a server that ignores Range sends again
-                    skip = max(0, skip - len(chunk))
-                    if file.tell() + len(new) > size:
-                        raise _Failed(f"{url}: longer than the expected {size} bytes, so it is another file")
-                    file.write(new)
-                    file.flush()
-                    arrived(len(new))
-    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):
-        raise _Failed(f"{url}: not an address that can be asked") from None
-    except requests.RequestException as e: raise _TryAgain(f"no connection ({type(e).__name__})") from e
-    if (have := part.stat().st_size) < size: raise _TryAgain(f"the connection ended after {have} of {size} bytes")
-
-def _begins_at(answer: requests.Response, url: str, have: int, size: int) -> int:
-    "Check the head of an answer; the position in the file at which its body begins."
-    code = answer.status_code
-    if code in (408, 425, 429, 500, 502, 503, 504):
-        raise _TryAgain(f"the server answers {code} ({answer.reason})", _asked_pause(answer))
-    begin, whole = 0, answer.headers.get("Content-Length")
-    if code == 206:
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
-        begin, whole = (int(found[1]), found[2]) if found else (have, None)
-        if begin > have:
-            raise _Failed(f"{url}: the server answers with another range than it was asked for")
-    elif code != 200:
-        raise _Failed(f"{url}: the server answers {code} ({answer.reason})")
-    if whole and whole != "*" and int(whole) != size and "Content-Encoding" not in answer.headers:
-        raise _Failed(f"{url}: has {whole} bytes instead of the expected {size}, so it is another file")
+def _begins_at(answer: requests.Response, have: int, size: int) -> int:
+    "The position in the file at which the body of an answer begins; `ValueError` if it is not that file's."
+    if answer.status_code not in (200, 206):
+        raise ValueError(f"the server answers {answer.status_code} ({answer.reason})")
+    begin = int(answer.headers.get("Content-Range", "bytes 0-").removeprefix("bytes ").partition("-")[0])
+    if begin > have: raise ValueError("the server answers with another range than it was asked for")
+    whole = begin + int(answer.headers.get("Content-Length", size - begin))
+    if whole != size: raise ValueError(f"has {whole} bytes instead of the expected {size}, so it is another file")
     return begin
 
-def _chunks(answer: requests.Response) -> Iterator[bytes]:
-    "The body as it arrives; a broken connection is `_TryAgain`, lest its `OSError` be taken for a full disk's."
-    while True:
+def _append(answer: requests.Response, part: Path, have: int, size: int, shared: _Shared) -> None:
+    "Write the body of an answer to its place in `part`, which has `have` bytes."
+    with open(part, "r+b") as file:
+        file.seek(_begins_at(answer, have, size))
         # not `read`, which loses what it has when the connection breaks
-        try: piece = answer.raw.read1(1 << 18, decode_content=True)
-        except (urllib3.exceptions.HTTPError, OSError) as e:
-            raise _TryAgain("the connection broke, or the server fell silent") from e
-        if not piece: return
-        yield piece
+        while chunk := answer.raw.read1(1 << 18, decode_content=True):
+            if shared.stop.is_set(): raise concurrent.futures.CancelledError
+            if file.tell() + len(chunk) > size:
+                raise ValueError(f"longer than the expected {size} bytes, so it is another file")
+            file.write(chunk)
+            file.flush()
+            shared.count(max(0, file.tell() - have))
+            have = max(have, file.tell())
 
 # %% ../nbs/3_tools/01_datasets.ipynb #0000001c
-def _download(url: str, target: Path, file: RemoteFile, session: requests.Session, timeout: float,
-              arrived: Callable[[int], None], say: Callable[[str], None], stop: threading.Event) -> None:
+def _attempt(
+    url: str, part: Path, size: int, retry: urllib3.Retry, shared: _Shared,
+) -> tuple[str, float | None]: # why something may be missing yet, and the pause that the server asks for
+    "Ask once for what is missing of `part`."
+    have = _size(part)
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    try:
+        with shared.session.get(url, headers=headers, stream=True, timeout=shared.timeout) as answer:
+            if retry.is_retry("GET", answer.status_code):
+                return f"the server answers {answer.status_code} ({answer.reason})", retry.get_retry_after(answer)
+            _append(answer, part, have, size, shared)
+    except ValueError as e: raise StudyError(f"{url}: {e}; {shared.remedy}") from None # also for a wrong address
+    except requests.RequestException as e: return f"no connection ({type(e).__name__})", None
+    except urllib3.exceptions.HTTPError: pass # in the middle of the body
+    return "the connection broke, or the server fell silent", None
+
+def _complete(url: str, part: Path, size: int, shared: _Shared) -> None:
+    "Ask for what is missing of `part` until it has `size` bytes."
+    retry = fresh = urllib3.Retry(_ATTEMPTS - 1, status_forcelist=(408, 425, 429, 500, 502, 503, 504),
+                                  backoff_factor=_PAUSE, backoff_max=60)
+    while (have := _size(part)) < size:
+        why, pause = _attempt(url, part, size, retry, shared)
+        if _size(part) == size: return
+        if _size(part) > have: retry = fresh
+        try: retry = retry.increment("GET", url)
+        except urllib3.exceptions.MaxRetryError:
+            raise StudyError(f"{url}: {why}, {_ATTEMPTS} times in a row, and what has arrived is kept "
+                             f"for the next run; {shared.remedy}") from None
+        pause = pause or retry.get_backoff_time()
+        shared.bar.set_postfix_str(f"{PurePosixPath(url).name}: {why}, again in {pause:.0f} s")
+        if shared.stop.wait(pause): raise concurrent.futures.CancelledError
+        shared.bar.set_postfix_str("")
+
+# %% ../nbs/3_tools/01_datasets.ipynb #5d1e0a02
+def _part(target: Path) -> Path:
+    "Where a file is until it is complete."
+    return target.with_name(f".{target.name}.part")
+
+def _download(url: str, target: Path, size: int, sha256: str, shared: _Shared) -> None:
     "Fetch one file to `target`, which appears only when its size and SHA-256 are right."
-    part = target.with_name(f".{target.name}.part")
+    part = _part(target)
     with explain_os_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        if part.exists() and part.stat().st_size > file.bytes: part.unlink()
-    failures, damaged, before = 0, 0, -1
-    while True:
-        try:
-            _attempt(url, part, file.bytes, session, timeout, arrived, stop)
-            if sha256_of_file(part) == file.sha256: break
+        for _ in range(2):
+            if _size(part) > size: part.unlink()
+            part.touch()
+            _complete(url, part, size, shared)
+            if sha256_of_file(part) == sha256:
+                _flush(part)
+                return os.replace(part, target)
             part.unlink()
-            arrived(-file.bytes)
-            damaged += 1
-            if damaged == 2:
-                raise _Failed(f"{url}: twice not the expected file (its SHA-256 differs)")
-        except _TryAgain as e:
-            have = part.stat().st_size if part.exists() else 0
-            failures, before = 1 if have > before else failures + 1, have
-            if failures == _ATTEMPTS:
-                raise _Failed(f"{url}: {e}, {failures} times in a row, "
-                              "and what has arrived is kept for the next run") from None
-            pause = max(e.pause, min(_LONGEST_PAUSE, _PAUSE*2**(failures - 1)))
-            say(f"{target.name}: {e}, again in {pause:.0f} s")
-            if stop.wait(pause): raise _Stopped from None
-            say("")
-    with explain_os_errors(target):
-        _flush(part)
-        os.replace(part, target)
+            shared.count(-size)
+    raise StudyError(f"{url}: twice not the expected file (its SHA-256 differs); {shared.remedy}")
 
 def sha256_of_file(path: str | os.PathLike) -> str:
     "SHA-256 of a file, in constant memory."
@@ -357,45 +294,43 @@ def _flush(path: Path) -> None:
 # %% ../nbs/3_tools/01_datasets.ipynb #0000001e
 def _unpack(archive: Path, folder: Path, sha256: str) -> None:
     "Unpack a zip archive's images into `folder`, whole or not at all; `StudyError` for a damaged or hostile one."
-    beside = folder.with_name(f".{folder.name}.part")
+    beside = _part(folder)
     try:
-        with zipfile.ZipFile(archive) as opened:
-            members = _members(opened, archive)
-            free, needed = shutil.disk_usage(archive.parent).free, sum(m.file_size for m in members.values())
-            if needed > free:
-                raise StudyError(f"{folder}: unpacking takes {needed/1e9:.1f} GB, and {free/1e9:.1f} GB are free; "
-                                 "free some space or choose another --root")
-            with explain_os_errors(folder):
-                shutil.rmtree(beside, ignore_errors=True)
-                beside.mkdir(parents=True)
-                for name, member in members.items():
-                    with opened.open(member) as packed, open(beside/name, "wb") as file:
-                        shutil.copyfileobj(packed, file, 1 << 20)
-                listing = dict(sha256=sha256, files={name: m.file_size for name, m in members.items()})
-                (beside/_LISTING).write_text(json.dumps(listing), encoding="utf-8")
-                if folder.exists(): shutil.rmtree(folder) # an earlier one, of which files are missing
-                os.rename(beside, folder)
+        with zipfile.ZipFile(archive) as opened, explain_os_errors(folder):
+            images = _images(opened, archive)
+            listing = dict(sha256=sha256, files={image.filename: image.file_size for image in images})
+            _check_space(folder, sum(listing["files"].values()))
+            shutil.rmtree(beside, ignore_errors=True)
+            opened.extractall(beside, images)
+            (beside/_LISTING).write_text(json.dumps(listing), encoding="utf-8")
+            shutil.rmtree(folder, ignore_errors=True) # an earlier one, of which files are missing
+            os.rename(beside, folder)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as e:
         raise StudyError(f"{archive}: a damaged archive ({e}); remove it and get it again") from None
 
-def _members(opened: zipfile.ZipFile, archive: Path) -> dict[str, zipfile.ZipInfo]:
-    "The images of an archive by their bare names, if all of it is harmless."
-    members, total = {}, 0
-    for info in opened.infolist():
+def _images(opened: zipfile.ZipFile, archive: Path) -> list[zipfile.ZipInfo]:
+    "The images of an archive, each without the folders that it is in; `StudyError` if anything in it is harmful."
+    images, infos, why = {}, opened.infolist(), None
+    for info in infos:
         path = PurePosixPath(info.filename.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or ":" in info.filename:
-            raise StudyError(f"{archive}: holds a path that leads outside ({info.filename}); don't use this archive")
-        if stat.S_ISLNK(info.external_attr >> 16):
-            raise StudyError(f"{archive}: holds a link ({info.filename}); don't use this archive")
-        total += info.file_size
+            why = f"holds a path that leads outside ({info.filename})"
+        if stat.S_ISLNK(info.external_attr >> 16): why = f"holds a link ({info.filename})"
         if info.is_dir() or path.name.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES: continue
-        if path.name in members: raise StudyError(f"{archive}: holds {path.name} twice; don't use this archive")
-        members[path.name] = info
+        if path.name in images: why = f"holds {path.name} twice"
+        images[path.name], info.filename = info, path.name
+    total = sum(info.file_size for info in infos)
     if total > max(10*archive.stat().st_size, 64_000_000):
-        raise StudyError(f"{archive}: would unpack to {total/1e9:.1f} GB, far more than it weighs; "
-                         "don't use this archive")
-    if not members: raise StudyError(f"{archive}: no images in it; don't use this archive")
-    return members
+        why = f"would unpack to {total/1e9:.1f} GB, far more than it weighs"
+    if why or not images: raise StudyError(f"{archive}: {why or 'no images in it'}; don't use this archive")
+    return list(images.values())
+
+def _check_space(folder: Path, needed: int) -> None:
+    "Raise `StudyError` if the disk has no room for so many bytes."
+    free = shutil.disk_usage(folder.parent).free
+    if needed > free:
+        raise StudyError(f"{folder}: {needed/1e9:.2f} GB are still to come, and {free/1e9:.2f} GB are free; "
+                         "free some space or choose another --root")
 
 # %% ../nbs/3_tools/01_datasets.ipynb #00000021
 def get(
@@ -411,24 +346,21 @@ def get(
 
     Raises `StudyError` for an unknown name, a server that can't or won't deliver, a file that isn't the catalogue's,
     and a full disk."""
-    if name in _EMBEDDED: return _embedded(name)[0].parent
     if name not in CATALOGUE:
-        raise StudyError(f"{name}: no such data set; known names: {', '.join([*_EMBEDDED, *CATALOGUE])}")
+        raise StudyError(f"{name}: no such data set; known names: {', '.join(CATALOGUE)}")
     if mirror and not mirror.startswith(("http://", "https://")):
         raise StudyError(f"{mirror}: a mirror is an address that begins with http:// or https://")
     dataset, place = CATALOGUE[name], data_root(root)/name
     wanted = {folder for scale in scales or () for folder in dataset.folders(scale)}
     files = [f for f in dataset.files if scales is None or f.local.split("/")[0] in wanted]
-    if all(_is_here(f, place) for f in files): return place
+    if not dataset.address: return hr_images(name)[0].parent
+    if all(_is_here(dataset, f, root) for f in files): return place
     with _lock(place):
-        missing = [f for f in files if not _is_here(f, place)]
+        missing = [f for f in files if not _is_here(dataset, f, root)]
         _write_licences(dataset, place)
-        _get_all(missing, place, _address(dataset, mirror), progress, jobs, timeout)
+        address = mirror.rstrip("/") + urllib.parse.urlsplit(dataset.address).path if mirror else dataset.address
+        _get_all(missing, place, address, progress, jobs, timeout)
     return place
-
-def _address(dataset: Dataset, mirror: str | None) -> str:
-    "Where the data set's files are, on its own host or on the mirror."
-    return mirror.rstrip("/") + urllib.parse.urlsplit(dataset.address).path if mirror else dataset.address
 
 def _write_licences(dataset: Dataset, place: Path) -> None:
     "Write origin and licence of each file next to the files, if they have licences of their own."
@@ -437,30 +369,17 @@ def _write_licences(dataset: Dataset, place: Path) -> None:
     if not rows: return
     with whole_file(place/"LICENCES.csv", "w") as file: pd.DataFrame(rows).to_csv(file, index=False)
 
-def _archive(file: RemoteFile, place: Path) -> Path:
-    "Where an archive stands until it is unpacked."
-    return place/Path(file.remote).name
-
 def _get_all(files: list[RemoteFile], place: Path, address: str, progress: bool, jobs: int, timeout: float) -> None:
     "Fetch files in threads; the first error stops them all, and what has arrived stays."
-    targets = {f: _archive(f, place) if f.local.endswith("/") else place/f.local for f in files}
-    arrived = lambda path: path.stat().st_size if path.exists() else 0
-    have = sum(max(arrived(t), arrived(t.with_name(f".{t.name}.part"))) for t in targets.values())
-    total, free = sum(f.bytes for f in files), shutil.disk_usage(place.parent).free
-    if total - have > free:
-        raise StudyError(f"{place}: {(total - have)/1e9:.2f} GB are still to come, and {free/1e9:.2f} GB are free; "
-                         "free some space or choose another --root")
-    stop, session = threading.Event(), requests.Session()
-    for scheme in ("http://", "https://"): session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=jobs))
-    with tqdm(total=total, initial=min(have, total), unit="B", unit_scale=True, unit_divisor=1000,
-              desc=place.name, disable=not progress) as bar:
-        def count(new, lock=threading.Lock()):
-            with lock: bar.update(new)
+    targets = {f: place/(Path(f.remote).name if f.local.endswith("/") else f.local) for f in files}
+    total, have = sum(f.bytes for f in files), sum(max(_size(t), _size(_part(t))) for t in targets.values())
+    _check_space(place, total - have)
+    with (requests.Session() as session, tqdm(total=total, initial=min(have, total), unit="B", unit_scale=True,
+                                              desc=place.name, disable=not progress) as bar):
+        shared = _Shared(session, bar, "try another --mirror", timeout)
         def one(file):
             target, url = targets[file], address + urllib.parse.quote(file.remote)
-            if not _has_size(target, file.bytes):
-                try: _download(url, target, file, session, timeout, count, bar.set_postfix_str, stop)
-                except _Failed as e: raise StudyError(f"{e}; try another --mirror") from None
+            if _size(target) != file.bytes: _download(url, target, file.bytes, file.sha256, shared)
             if file.local.endswith("/"):
                 _unpack(target, place/file.local, file.sha256)
                 target.unlink()
@@ -468,29 +387,24 @@ def _get_all(files: list[RemoteFile], place: Path, address: str, progress: bool,
         try:
             for done in concurrent.futures.as_completed([pool.submit(one, f) for f in files]): done.result()
         finally: # also for Ctrl-C
-            stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-            session.close()
+            shared.stop.set()
+            pool.shutdown(cancel_futures=True)
 
 # %% ../nbs/3_tools/01_datasets.ipynb #00000023
 @contextlib.contextmanager
-def _lock(
-    target: Path,        # a folder that is being made
-    tidy: bool = False,  # remove the lock's file where all went well: whoever waits finds `target` made
-) -> Iterator[None]:
+def _lock(target: Path) -> Iterator[None]: # a file or folder that is being made
     "Hold the right to write `target`."
     with explain_os_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(target.with_name(f".{target.name}.lock"))
-        try: lock.acquire(timeout=0)
+        try: lock.acquire(blocking=False)
         except filelock.Timeout:
             print(f"{target}: another process is writing it; waiting", file=sys.stderr)
             lock.acquire()
-    try:
-        yield
-        if tidy:
-            with contextlib.suppress(OSError): os.unlink(lock.lock_file)
-    finally: lock.release()
+    try: yield
+    finally:
+        with contextlib.suppress(OSError): os.unlink(lock.lock_file) # filelock sees that, and makes it again
+        lock.release()
 
 # %% ../nbs/3_tools/01_datasets.ipynb #00000028
 def fetch(
@@ -499,49 +413,40 @@ def fetch(
     sha256: str,               # of the whole file, 64 hexadecimal digits
     size: int,                 # in bytes, see `remote_size`
     progress: bool = True,     # show a bar, on standard error
-    timeout: float = 30,       # seconds of silence after which a connection is given up
 ) -> Path:                     # `target`
     "Download one file and verify it; called again after an interruption it goes on. `StudyError` where it can't."
     target = Path(target)
-    if _has_size(target, size) and sha256_of_file(target) == sha256: return target
-    with (_lock(target, tidy=True), requests.Session() as session,
-          tqdm(total=size, unit="B", unit_scale=True, desc=target.name, disable=not progress) as bar):
-        try: _download(url, target, RemoteFile(target.name, url, size, sha256), session, timeout,
-                       bar.update, bar.set_postfix_str, threading.Event())
-        except _Failed as e: raise StudyError(f"{e}; check connection, address and SHA-256") from None
+    if _size(target) == size and sha256_of_file(target) == sha256: return target
+    with (_lock(target), requests.Session() as session,
+          tqdm(total=size, initial=_size(_part(target)), unit="B", unit_scale=True, desc=target.name,
+               disable=not progress) as bar):
+        _download(url, target, size, sha256, _Shared(session, bar, "check connection, address and SHA-256"))
     return target
 
 def remote_size(
-    url: str,            # http:// or https://
-    timeout: float = 30, # seconds of silence after which the connection is given up
+    url: str, # http:// or https://
 ) -> int:
     "The size of a remote file in bytes, as its server says before sending it; `StudyError` where it doesn't."
     try:
-        with requests.get(url, headers={"Accept-Encoding": "identity"}, stream=True, timeout=timeout) as answer:
-            if answer.status_code != 200:
-                raise StudyError(f"{url}: the server answers {answer.status_code} ({answer.reason}); "
-                                 "check the address")
+        with requests.get(url, headers={"Accept-Encoding": "identity"}, stream=True, timeout=30) as answer:
+            answer.raise_for_status()
             return int(answer.headers["Content-Length"])
-    except requests.RequestException as e:
-        raise StudyError(f"{url}: no connection ({type(e).__name__}); "
-                         "check the address, or try again later") from None
-    except (KeyError, ValueError):
-        raise StudyError(f"{url}: the server doesn't say how large the file is; "
-                         "download it by other means") from None
+    except (requests.RequestException, KeyError, ValueError) as e:
+        raise StudyError(f"{url}: its server does not say how large the file is ({type(e).__name__}: {e}); "
+                         "check the address, try again later, or download it by other means") from None
 
 # %% ../nbs/3_tools/01_datasets.ipynb #0000002b
 def hr_images(
     source: str | os.PathLike,             # a folder, or a data set's name
     root: str | os.PathLike | None = None, # where downloaded data sets are, see `data_root`
     scale: int = 4,                        # for data sets whose HR images differ from scale to scale
-) -> list[Path]:                           # sorted by name, at least one
+) -> list[Path]:                           # sorted by name (those in packages: as in the catalogue), at least one
     "The HR images of a folder or a data set; raises `StudyError` for one that is unknown or not (wholly) here."
-    if str(source) in _EMBEDDED: return _embedded(str(source))
     if str(source) in CATALOGUE:
         dataset = CATALOGUE[str(source)]
         return _of_dataset(dataset, dataset.folders(scale)[0], root)
     if Path(source).exists(): return list_images(source)
-    raise StudyError(f"{source}: no such folder or data set; known names: {', '.join([*_EMBEDDED, *CATALOGUE])}")
+    raise StudyError(f"{source}: no such folder or data set; known names: {', '.join(CATALOGUE)}")
 
 def lr_images(
     source: str | os.PathLike,             # a folder, or a data set's name
@@ -553,15 +458,15 @@ def lr_images(
     return folder and _of_dataset(CATALOGUE[str(source)], folder, root)
 
 def _of_dataset(dataset: Dataset, folder: str, root: str | os.PathLike | None) -> list[Path]:
-    "The images in one folder of a downloaded data set."
-    files, place = [f for f in dataset.files if f.local.split("/")[0] == folder], data_root(root)/dataset.name
-    missing = [f for f in files if not _is_here(f, place)]
+    "The images in one folder of a data set."
+    files = [f for f in dataset.files if f.local.split("/")[0] == folder]
+    missing, paths = [f for f in files if not _is_here(dataset, f, root)], [_path(dataset, f, root) for f in files]
     if missing:
-        raise StudyError(f"{place/folder}: {dataset.name} is not "
-                         f"{'wholly ' if len(missing) < len(files) else ''}here; srgan-study data get {dataset.name}")
-    if files[0].local.endswith("/"): names = sorted(_unpacked(place/folder, files[0]))
-    else: names = sorted(Path(f.local).name for f in files)
-    return [place/folder/name for name in names]
+        remedy = f"srgan-study data get {dataset.name}" if dataset.address else "pip install scikit-image scikit-learn"
+        raise StudyError(f"{_path(dataset, missing[0], root)}: {dataset.name} is not "
+                         f"{'wholly ' if len(missing) < len(files) else ''}here; {remedy}")
+    if files[0].local.endswith("/"): return [paths[0]/name for name in sorted(_unpacked(paths[0], files[0]))]
+    return sorted(paths) if dataset.address else paths
 
 # %% ../nbs/3_tools/01_datasets.ipynb #fc2828ba
 def longest_side(
@@ -600,17 +505,16 @@ class Store:
             raise StudyError(f"{self.path}: not a store; "
                              f"make one with `srgan-study data pack HR_DIR {self.path}`") from None
         self.sha256 = hashlib.sha256(text).hexdigest()
-        broken = StudyError(f"{self.path/'manifest.json'}: damaged; remove the store and pack it again")
-        try: self.manifest = json.loads(text); version = self.manifest["version"]
-        except (ValueError, KeyError, TypeError): raise broken from None
-        if version != self.VERSION:
-            raise StudyError(f"{self.path}: a store of version {version}, this is for version {self.VERSION}; "
-                             "remove it and pack it again")
         try:
+            self.manifest = json.loads(text)
+            if (version := self.manifest["version"]) != self.VERSION:
+                raise StudyError(f"{self.path}: a store of version {version}, this is for version {self.VERSION}; "
+                                 "remove it and pack it again")
             self.scale, images = self.manifest["scale"], self.manifest["images"]
             self.names = [image["name"] for image in images]
             self._hr, self._lr = self._views("hr", images), self._views("lr", images)
-        except (ValueError, KeyError, TypeError): raise broken from None
+        except (ValueError, KeyError, TypeError):
+            raise StudyError(f"{self.path/'manifest.json'}: damaged; remove the store and pack it again") from None
 
     def _views(self, kind: str, images: list[dict]) -> list[np.ndarray]:
         "One read-only array for each image, all onto the same mapped file."
@@ -653,12 +557,12 @@ class Source:
 # %% ../nbs/3_tools/01_datasets.ipynb #97715b02
 def _plan(sources: Sequence[Source], scale: int) -> list[dict]:
     "What will stand where, from the images' headers."
-    plan, hr_offset, lr_offset = [], 0, 0
+    plan, offset = [], 0
     for source, prefix in zip(sources, _prefixes([s.name for s in sources])):
-        for item in _items(source, scale):
-            plan.append(item | dict(name=prefix + item["name"], hr_offset=hr_offset, lr_offset=lr_offset))
-            hr_offset += item["height"]*item["width"]*3
-            lr_offset += item["height"]*item["width"]*3//scale**2
+        pairs = [(p, None) for p in source.hr] if source.lr is None else pair_images(source.hr, source.lr, scale)
+        for hr, lr in pairs:
+            plan.append(_item(hr, lr, scale, source.longest, prefix, offset))
+            offset += plan[-1]["entry"]["height"]*plan[-1]["entry"]["width"]*3
     return plan
 
 def _prefixes(names: list[str]) -> list[str]:
@@ -667,18 +571,27 @@ def _prefixes(names: list[str]) -> list[str]:
     times = [names[:i].count(name) + 1 for i, name in enumerate(names)]
     return [f"{name}/" if n == 1 else f"{name} ({n})/" for name, n in zip(names, times)]
 
-def _items(source: Source, scale: int) -> Iterator[dict]:
-    "The images of one source."
-    pairs = [(path, None) for path in source.hr] if source.lr is None else pair_images(source.hr, source.lr, scale)
-    for hr, lr in pairs:
-        whole = image_size(hr)
-        if lr: _check_pair(hr, lr, scale, whole, image_size(lr))
-        size = _resized(whole, _reduction(whole, source.longest))
-        height, width = (n//scale*scale for n in size)
-        if not height or not width:
-            raise StudyError(f"{hr}: {whole[1]} x {whole[0]} pixels, too small for scale {scale}; leave it out")
-        yield dict(name=hr.name, hr=str(hr), lr=lr and str(lr), height=height, width=width, source=list(whole),
-                   size=size, longest=source.longest, stamp=[_stamp(p) for p in (hr, lr) if p])
+def _item(hr: Path, lr: Path | None, scale: int, longest: int | None, prefix: str, offset: int) -> dict:
+    "One image of the plan: what is packed, and how its entry in the manifest begins."
+    whole = image_size(hr)
+    if lr: _check_pair(hr, lr, scale, whole, image_size(lr))
+    size = _resized(whole, _reduction(whole, longest))
+    height, width = (n//scale*scale for n in size)
+    if not height or not width:
+        raise StudyError(f"{hr}: {whole[1]} x {whole[0]} pixels, too small for scale {scale}; leave it out")
+    entry = dict(name=prefix + hr.name, height=height, width=width, source_height=whole[0], source_width=whole[1],
+                 hr_offset=offset, lr_offset=offset//scale**2)
+    return dict(hr=str(hr), lr=lr and str(lr), size=size, longest=longest, entry=entry,
+                stamp=[_stamp(p) for p in (hr, lr) if p])
+
+def _check_pair(hr: Path, lr: Path, scale: int, hr_size: tuple, lr_size: tuple) -> None:
+    """Raise unless `lr_size` is `hr_size` divided by `scale`, rounded down (HR cropped first, as the benchmarks do)
+    or up (as MATLAB does, and DIV2K's x8); the surplus of either is at the right and bottom."""
+    expected = hr_size[0]//scale, hr_size[1]//scale
+    if any(low not in (size//scale, -(-size//scale)) for low, size in zip(lr_size, hr_size)):
+        raise StudyError(f"{lr}: {lr_size[1]} x {lr_size[0]} pixels, but {hr.name} has {hr_size[1]} x {hr_size[0]}, "
+                         f"so at scale {scale} it must be {expected[1]} x {expected[0]}; "
+                         "check the folder and the scale")
 
 def _stamp(path: Path) -> list:
     "Tells whether a file is still the one seen before, without reading it."
@@ -691,11 +604,9 @@ def _pack_image(folder: Path, item: dict, scale: int) -> dict:
     hr = read_hr(item["hr"], item["longest"])
     if list(hr.shape[:2]) != item["size"]:
         raise StudyError(f"{item['hr']}: its header and its pixels disagree about the size; save it again")
-    hr = hr[:item["height"], :item["width"]]
+    entry = item["entry"] | dict(source_sha256=sha256_of_file(item["hr"]))
+    hr = hr[:entry["height"], :entry["width"]]
     lr = read_rgb(item["lr"])[:len(hr)//scale, :hr.shape[1]//scale] if item["lr"] else imresize(hr, 1/scale)
-    entry = dict(name=item["name"], height=item["height"], width=item["width"],
-                 source_height=item["source"][0], source_width=item["source"][1],
-                 hr_offset=item["hr_offset"], lr_offset=item["lr_offset"], source_sha256=sha256_of_file(item["hr"]))
     if item["longest"]: entry["longest"] = item["longest"]
     if item["lr"]: entry |= dict(lr_name=Path(item["lr"]).name, lr_source_sha256=sha256_of_file(item["lr"]))
     for kind, pixels in dict(hr=hr, lr=lr).items():
@@ -703,7 +614,7 @@ def _pack_image(folder: Path, item: dict, scale: int) -> dict:
         entry[f"{kind}_sha256"] = hashlib.sha256(pixels).hexdigest()
         # not through a memory map, which a full disk would answer with a crash
         with open(folder/f"{kind}.bin", "r+b") as file:
-            file.seek(item[f"{kind}_offset"])
+            file.seek(entry[f"{kind}_offset"])
             file.write(pixels)
     return entry
 
@@ -727,48 +638,38 @@ def _still_there(folder: Path, entry: dict, scale: int) -> bool:
             if hashlib.sha256(file.read(count)).hexdigest() != entry[f"{kind}_sha256"]: return False
     return True
 
-def _pack_or_keep(folder: Path, item: dict, entry: dict | None, scale: int) -> dict:
+def _pack_or_keep(job: tuple[Path, dict, dict | None, int]) -> dict | Exception:
     "One image of the plan: kept if its `entry` still holds, else packed; errors are returned, to name them all."
-    try:
-        if entry and _still_there(folder, entry, scale): return entry
-        return _pack_image(folder, item, scale)
-    except StudyError as e: return dict(error=str(e))
+    folder, item, entry, scale = job
+    try: return entry if entry and _still_there(folder, entry, scale) else _pack_image(folder, item, scale)
+    except (StudyError, OSError) as e: return e
 
 # %% ../nbs/3_tools/01_datasets.ipynb #00000036
-def _worker_starts():
-    "Leave Ctrl-C to the parent process, and end when it ends."
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    def wait():
-        multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
-        os._exit(1)
-    threading.Thread(target=wait, daemon=True).start()
+def _in_processes(jobs: list[tuple], workers: int) -> torch.utils.data.DataLoader:
+    "`_pack_or_keep(job)` for each job, in their order, from so many processes."
+    return torch.utils.data.DataLoader(
+        jobs, batch_size=None, collate_fn=_pack_or_keep, num_workers=workers if workers > 1 else 0,
+        multiprocessing_context="fork" if workers > 1 and sys.platform == "linux" else None,
+        generator=torch.Generator()) # else it would draw from the random numbers of whoever packs
 
-def _cores() -> int:
-    "The processors that this process may use."
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-def _in_processes(workers: int, jobs: Sequence[tuple]) -> Iterator[tuple[int, dict]]:
-    "(index, `_pack_or_keep(*job)`) for each job as they finish, with a few jobs under way at a time."
-    if workers == 1:
-        for i, job in enumerate(jobs): yield i, _pack_or_keep(*job)
-        return
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(workers, context, _worker_starts)
-    try:
-        under_way, waiting = {}, iter(enumerate(jobs))
-        while True:
-            while len(under_way) < 2*workers and (job := next(waiting, None)):
-                with warnings.catch_warnings():
-                    # Python warns of forks beside threads; ours touch no thread's things
-                    warnings.simplefilter("ignore", DeprecationWarning)
-                    under_way[pool.submit(_pack_or_keep, *job[1])] = job[0]
-            if not under_way: return
-            for done in concurrent.futures.wait(under_way, return_when="FIRST_COMPLETED").done:
-                yield under_way.pop(done), done.result()
-    except concurrent.futures.process.BrokenProcessPool:
-        raise StudyError("a packing process was killed, probably for want of memory; "
-                         "run it again with workers=1, what is done is kept") from None
-    finally: pool.shutdown(wait=True, cancel_futures=True)
+def _pack_all(part: Path, plan: list[dict], scale: int, workers: int, progress: bool) -> list[dict]:
+    "The manifest's entries for all of `plan`, in its order, each noted in the journal as soon as it is there."
+    noted, entries, errors = _read_journal(part/"journal"), [], []
+    jobs = [(part, item, noted.get(json.dumps(item)), scale) for item in plan]
+    with (open(part/"journal", "a", encoding="utf-8") as journal,
+          tqdm(total=len(plan), unit="image", desc="packing", disable=not progress) as bar):
+        journal.write("\n") # the last line may have been cut short
+        for result, item in zip(_in_processes(jobs, workers), plan):
+            bar.update()
+            if isinstance(result, OSError): raise result
+            if isinstance(result, StudyError): errors.append(str(result)); continue
+            entries.append(result)
+            journal.write(json.dumps(dict(item=item, entry=result)) + "\n")
+            journal.flush()
+    if errors:
+        raise StudyError(errors[0] if len(errors) == 1 else
+                         f"{len(errors)} images can't be used: " + "; ".join(sorted(errors)))
+    return entries
 
 # %% ../nbs/3_tools/01_datasets.ipynb #00000038
 def pack_sources(
@@ -787,7 +688,7 @@ def pack_sources(
     store, scale = Path(store), int(scale)
     plan = _plan(sources, scale)
     if (store/"manifest.json").exists(): return _same_store(store, plan, scale)
-    with _lock(store, tidy=True):
+    with _lock(store):
         if (store/"manifest.json").exists(): return _same_store(store, plan, scale)
         if store.exists() and not (store.is_dir() and not any(store.iterdir())):
             raise StudyError(f"{store}: exists, and is not a store; choose another place")
@@ -815,33 +716,19 @@ def _write(store: Path, head: dict, plan: list[dict], workers: int | None, progr
     "Pack all of `plan` beside `store`; when it is complete it gets the store's name. `head` begins the manifest."
     part, scale = store.with_name(f"{store.name}.part"), head["scale"]
     part.mkdir(exist_ok=True)
-    size = sum(p["height"]*p["width"]*3 for p in plan)
+    size = sum(p["entry"]["height"]*p["entry"]["width"]*3 for p in plan)
     for kind, factor in dict(hr=1, lr=scale**2).items(): _allocate(part/f"{kind}.bin", size//factor)
-    entries = _pack_all(part, plan, scale, workers or max(1, min(_cores(), len(plan)//4)), progress)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try: entries = _pack_all(part, plan, scale, workers or max(1, min(cores, len(plan)//4)), progress)
+    except RuntimeError as e:
+        if not str(e).startswith("DataLoader worker"): raise
+        raise StudyError("a packing process was killed, probably for want of memory; "
+                         "run it again with workers=1, what is done is kept") from None
     with whole_file(part/"manifest.json", "w") as file:
         json.dump(head | dict(images=entries), file, indent=1, ensure_ascii=False)
     for kind in ("hr", "lr"): _flush(part/f"{kind}.bin")
     (part/"journal").unlink(missing_ok=True)
     os.rename(part, store)
-
-def _pack_all(part: Path, plan: list[dict], scale: int, workers: int, progress: bool) -> list[dict]:
-    "The manifest's entries for all of `plan`, in its order, each noted in the journal as soon as it is there."
-    noted, entries, errors = _read_journal(part/"journal"), [None]*len(plan), []
-    jobs = [(part, item, noted.get(json.dumps(item)), scale) for item in plan]
-    with (open(part/"journal", "a", encoding="utf-8") as journal,
-          tqdm(total=len(plan), unit="image", desc="packing", disable=not progress) as bar):
-        journal.write("\n") # the last line may have been cut short
-        for i, entry in _in_processes(workers, jobs):
-            bar.update()
-            if "error" in entry: errors.append(entry["error"]); continue
-            entries[i] = entry
-            if entry != jobs[i][2]:
-                journal.write(json.dumps(dict(item=plan[i], entry=entry)) + "\n")
-                journal.flush()
-    if errors:
-        raise StudyError(errors[0] if len(errors) == 1 else
-                         f"{len(errors)} images can't be used: " + "; ".join(sorted(errors)))
-    return entries
 
 def _allocate(path: Path, size: int) -> None:
     "Make a file of `size` bytes (keeping what it has) and reserve its blocks, so that a full disk shows now."
@@ -857,7 +744,7 @@ def _same_store(path: Path, plan: list[dict], scale: int) -> Store:
     "Open a store that exists if it holds what `plan` says, by the SHA-256 of the files."
     store = Store(path)
     key = lambda e: (e["name"], e["source_sha256"], e.get("lr_source_sha256"), e.get("longest"))
-    mine = [(p["name"], sha256_of_file(p["hr"]), p["lr"] and sha256_of_file(p["lr"]), p["longest"])
+    mine = [(p["entry"]["name"], sha256_of_file(p["hr"]), p["lr"] and sha256_of_file(p["lr"]), p["longest"])
             for p in plan] if len(plan) == len(store) else None
     if store.scale != scale or mine != [key(e) for e in store.manifest["images"]]:
         raise StudyError(f"{path}: already holds other images or another scale; choose another place, or remove it")
@@ -888,7 +775,10 @@ def open_store(
         if len(several) > 1:
             raise StudyError(f"{packed[0]}: a packed store can't be combined with other data; "
                              "name the data set or the folder that it was made from")
-        return _of_scale(Store(packed[0]), scale)
+        store = Store(packed[0])
+        if store.scale == scale: return store
+        raise StudyError(f"{store.path}: packed for scale {store.scale}, not {scale}; "
+                         f"pack the images again with --scale {scale}")
     sources = [find_source(s, scale, root) for s in several]
     if not sources: raise StudyError("no data; name at least one data set, store or folder")
     cached = data_root(root)/"packed"/_cache_name(sources, scale)
@@ -903,8 +793,3 @@ def _cache_name(sources: Sequence[Source], scale: int) -> str:
     if len(names) > 1: stamps.append(names)
     key = hashlib.sha256(json.dumps(stamps).encode()).hexdigest()[:12]
     return f"{'+'.join(names)[:100]}-x{scale}-{key}"
-
-def _of_scale(store: Store, scale: int) -> Store:
-    if store.scale == scale: return store
-    raise StudyError(f"{store.path}: packed for scale {store.scale}, not {scale}; "
-                     f"pack the images again with --scale {scale}")
