@@ -20,6 +20,7 @@ from PIL import Image, ImageOps
 from torch import nn
 
 from .images import StudyError, imresize, read_rgb, write_rgb
+from .pictures import check_megapixels
 from .upscaling import blended, upscale_file
 from .weights import choose_precision, known, load, same_network
 
@@ -52,8 +53,10 @@ def check_picture(
     try:
         with warnings.catch_warnings(): # Pillow's own warning about large pictures
             warnings.simplefilter("ignore")
+            check_megapixels(path, limits.megapixels)
             with Image.open(path) as file: form, (width, height) = file.format, file.size
-        _check_size(width, height, limits)
+        if max(width, height) > limits.side:
+            raise StudyError(f"{width} x {height} pixels: this page takes at most {limits.side} on a side; cut it")
         if form not in _TAKEN: raise StudyError(f"this page takes no {form}; save it as PNG")
         height, width = read_rgb(path).shape[:2]
     except Image.UnidentifiedImageError: raise StudyError(f"{name}: no picture, or damaged; fetch it again") from None
@@ -62,22 +65,13 @@ def check_picture(
         raise StudyError(f"{name}: {str(e).removeprefix(f'{path}: ')}") from None
     return width, height
 
-def _check_size(width: int, height: int, limits: Limits) -> None:
-    "Raise `StudyError` where a picture is larger than the page takes."
-    found = f"{width} x {height} pixels"
-    if width*height > limits.megapixels*1e6:
-        raise StudyError(f"{found} are {width*height/1e6:.2f} megapixels, this page takes {limits.megapixels:g}; "
-                         "cut or reduce it, or start the page with a larger --max-megapixels")
-    if max(width, height) > limits.side:
-        raise StudyError(f"{found}: this page takes at most {limits.side} on a side; cut it")
-
 # %% ../nbs/3_tools/11_demo_page.ipynb #0000000f
 def offered(
     files: Sequence[str] = (), # names or files, beside the known names that are here
 ) -> dict[str, nn.Module]:     # networks by the name that the page shows; it begins with the first
     "Load what the page offers; `StudyError` for a file that can't be used, and where there is none at all."
     models, names = {str(file): load(file) for file in files}, known()
-    here = names.name[names["where"].isin(["ships", "yours"])]
+    here = names.name[names["where"].isin(["in the package", "yours"])]
     for name in sorted(here, key=lambda name: name != "esrgan"):
         try: models.setdefault(name, load(name))
         except StudyError as e: print(f"{e} (left out)", file=sys.stderr)

@@ -7,8 +7,8 @@ __all__ = ['METRICS', 'SPECTRA', 'COLUMNS', 'TITLES', 'MEDIANS', 'MORE', 'FIGURE
            'summary', 'as_text', 'compare', 'differences_as_text', 'against_published']
 
 # %% ../nbs/3_tools/08_evaluation.ipynb #00000002
-import hashlib, os, re, sys, time
-from collections.abc import Callable, Iterable, Sequence
+import hashlib, os, sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
+from scipy.stats import bootstrap
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -24,7 +25,7 @@ from .images import IMAGE_SUFFIXES, StudyError, imresize, read_rgb, whole_file, 
 from .srgan import SCALES
 from .metrics import SSIM_WINDOW, checkerboard, dists, lpips, lr_consistency, spectrum_ratio
 from .pretrained import dists_weights, lpips_weights
-from .protocols import protocol, published_bicubic
+from .protocols import PROTOCOLS, protocol, published_bicubic
 from .upscaling import upscale
 from .weights import choose_precision, load
 
@@ -36,17 +37,10 @@ _REMARKS = {
     "alpha": "transparent, which is left out",
     "small": "too small for a spectrum, LPIPS and the checkerboard measure, which are left empty"}
 
-def _remarks(path: Path) -> list[str]:
-    "What is special about the colours of an image, as keys of _REMARKS."
-    with Image.open(path) as picture:
-        see_through = "transparency" in picture.info or picture.mode in ("RGBA", "LA", "PA", "RGBa", "La")
-        gray = picture.mode in ("1", "L", "LA", "La") or picture.mode.startswith("I")
-        return ["alpha"]*see_through + ["gray"]*gray
-
 def _read_pair(
     hr_path: Path, lr_path: Path | None, scale: int, longest: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    "HR and LR, where HR's sides are `scale` times LR's, and remarks; `StudyError` for a pair that can't be measured."
+    "HR and LR, and keys of _REMARKS. `StudyError` for a pair that can't be measured."
     whole = read_hr(hr_path, longest)
     size = f"{whole.shape[1]} x {whole.shape[0]}"
     height, width = (n//scale for n in whole.shape[:2])
@@ -60,22 +54,25 @@ def _read_pair(
                          f"so at scale {scale} it must be {width} x {height}; check the folder and the scale")
     special = dict(cropped=hr.shape != whole.shape, surplus=lr.shape[:2] != (height, width),
                    small=min(hr.shape[:2]) < 16*max(scale, 4))
-    return hr, lr[:height, :width], [key for key, is_so in special.items() if is_so] + _remarks(hr_path)
+    with Image.open(hr_path) as picture:
+        special["gray"] = picture.mode in ("1", "L", "LA", "La") or picture.mode.startswith("I")
+        special["alpha"] = picture.has_transparency_data
+    return hr, lr[:height, :width], [key for key, is_so in special.items() if is_so]
 
 # %% ../nbs/3_tools/08_evaluation.ipynb #00000007
-def _partners(
-    hr_paths: list[Path], small: list[Path] | None, scale: int,
-) -> tuple[list[tuple[Path, Path | None]], list[str]]:
-    "(HR, LR) for each HR image that has one, and a line for each image without a partner."
-    if small is None: return [(p, None) for p in hr_paths], []
-    pairs, lines = [], []
-    belongs = lambda p: {p.stem, p.stem.removesuffix(f"x{scale}"), p.stem.removesuffix(f"X{scale}")}
+def _pairs(
+    hr_paths: list[Path], lr_paths: list[Path] | None, scale: int, fail: Callable[[str], None],
+) -> list[tuple[Path, Path | None]]:
+    "(HR, LR) for each HR image that has an LR image; `fail` gets a line for each image without a partner."
+    if lr_paths is None: return [(p, None) for p in hr_paths]
+    pairs, known = [], {p.stem for p in hr_paths}
+    stems = lambda p: {p.stem, p.stem.removesuffix(f"x{scale}"), p.stem.removesuffix(f"X{scale}")}
     for path in hr_paths:
-        try: pairs += pair_images([path], [p for p in small if path.stem in belongs(p)] or small, scale)
-        except StudyError as e: lines.append(str(e))
-    stems = {p.stem for p in hr_paths}
-    lines += [f"{p}: no HR image for it; remove it, or add what is missing" for p in small if not belongs(p) & stems]
-    return pairs, lines
+        try: pairs += pair_images([path], [p for p in lr_paths if path.stem in stems(p)] or lr_paths, scale)
+        except StudyError as e: fail(str(e))
+    for path in lr_paths:
+        if not stems(path) & known: fail(f"{path}: no HR image for it; remove it, or add what is missing")
+    return pairs
 
 # %% ../nbs/3_tools/08_evaluation.ipynb #00000009
 _SAYS_NOTHING = {"hr", "gt", "original", "high", "x2", "x3", "x4", "x8", "images", "img"}
@@ -92,17 +89,17 @@ def dataset_name(
 @dataclass
 class _DataSet:
     name: str
+    scale: int
     pairs: list[tuple[Path, Path | None]]
-    lines: list[str] # what is wrong with images that can't take part
-    lr_source: str   # "files" or "imresize", as in the protocol
-    longest: int | None = None # larger HR images are reduced to this longer side, see `datasets.read_hr`
+    lr_source: str      # "files" or "imresize", as in the protocol
+    longest: int | None # larger HR images are reduced to this longer side, see `datasets.read_hr`
 
 def _one_or_many(given) -> list: return [given] if given is None or isinstance(given, (str, Path)) else list(given)
 
 def _count(n: int, thing: str) -> str: return f"{n} {thing}{'' if n == 1 else 's'}"
 
-def _small_images(lr: str | Path | None, scale: int, root) -> list[Path] | None:
-    "The LR images that `lr` names; None where they shall be made."
+def _lr_paths(lr: str | Path | None, scale: int, root) -> list[Path] | None:
+    "The LR images that `lr` names; None if `imresize` makes them."
     if lr is None or str(lr) == "imresize": return None
     if str(lr) not in CATALOGUE: return list_images(lr)
     if found := lr_images(lr, scale, root): return found
@@ -113,25 +110,24 @@ def _unread(source: str | Path) -> list[Path]:
     known = set(Image.registered_extensions()) - set(IMAGE_SUFFIXES) - {".pdf"}
     return sorted(p for p in Path(source).iterdir() if p.suffix.lower() in known) if Path(source).is_dir() else []
 
-def _data_sets(hr, lr, scale: int, root) -> list[_DataSet]:
-    "The data sets of a run; `StudyError` where one can't be found or two would have one name."
-    sources, smalls = _one_or_many(hr), _one_or_many(lr)
-    if smalls == [None]: smalls *= len(sources)
-    if len(smalls) != len(sources):
-        raise StudyError(f"{_count(len(sources), 'data set')} but {_count(len(smalls), 'source')} of LR images; "
+def _data_set(source: str | Path, lr: str | Path | None, scale: int, root, fail: Callable[[str], None]) -> _DataSet:
+    lr_paths = _lr_paths(lr, scale, root)
+    pairs = _pairs(hr_images(source, root=root, scale=scale), lr_paths, scale, fail)
+    for path in _unread(source): fail(f"{path}: an image of a kind that isn't read here; convert it to PNG")
+    return _DataSet(dataset_name(source), scale, pairs, "files" if lr_paths else "imresize", longest_side(source))
+
+def _sources(hr, lr) -> list[tuple]:
+    "HR with LR for each data set; `StudyError` if they are not equally many, or if two have the same name."
+    hrs, lrs = _one_or_many(hr), _one_or_many(lr)
+    if lrs == [None]: lrs *= len(hrs)
+    if len(lrs) != len(hrs):
+        raise StudyError(f"{_count(len(hrs), 'data set')} but {_count(len(lrs), 'source')} of LR images; "
                          "name one for each: a folder, or imresize where LR shall be made")
-    sets = []
-    for source, small in zip(sources, smalls):
-        files = _small_images(small, scale, root)
-        pairs, lines = _partners(hr_images(source, root=root, scale=scale), files, scale)
-        lines += [f"{p}: an image of a kind that isn't read here; convert it to PNG" for p in _unread(source)]
-        sets.append(_DataSet(dataset_name(source), pairs, lines, "imresize" if files is None else "files",
-                             longest_side(source)))
-    names = [s.name for s in sets]
+    names = [dataset_name(source) for source in hrs]
     if len(set(names)) < len(names):
         raise StudyError(f"two data sets would both be called {max(names, key=names.count)}; "
                          "rename a folder, or evaluate them into different tables")
-    return sets
+    return list(zip(hrs, lrs))
 
 # %% ../nbs/3_tools/08_evaluation.ipynb #0000000e
 METRICS = ["psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y", "lr_psnr", "lpips", "checkerboard"]
@@ -140,69 +136,34 @@ COLUMNS = ["dataset", "image", "weights", "scale", *METRICS, "protocol", *SPECTR
            "weights_sha256", "pair_sha256"]
 TITLES = {"bicubic": "bicubic", "srresnet": "SRResNet", "srgan": "SRGAN", "rrdb": "RRDB", "esrgan": "ESRGAN"} # in print
 MEDIANS = [*SPECTRA, "checkerboard"] # of these a summary has the median, of all others the mean
-_KEY, _STATE = ["dataset", "image", "weights", "scale", "protocol", "precision"], ["weights_sha256", "pair_sha256"]
 
 # %% ../nbs/3_tools/08_evaluation.ipynb #00000010
 MORE = {"original": ["psnr_original"], "basicsr": ["psnr_basicsr", "ssim_basicsr"],
         "daala": ["psnr_daala", "ssim_daala"], "padded": ["ssim_padded"],
         "lpips-vgg": ["lpips_vgg"], "dists": ["dists"]}
 FIGURES = [*METRICS, *SPECTRA, *(column for columns in MORE.values() for column in columns)]
-
-@dataclass
-class _Result:
-    sr: np.ndarray                   # uint8
-    hr: np.ndarray                   # uint8, the same size
-    lr: np.ndarray                   # uint8
-    exact: np.ndarray | None = None  # SR before it was rounded, float in [0, 1]; only where somebody wants it
-
-_Job = tuple[list[str], Callable[[_Result], Sequence[float]]] # columns, and what fills them
+_COLUMNS_OF = {"ntire": ["psnr_rgb", "ssim_rgb"], "paper": ["psnr_y", "ssim_y"], "lpips": ["lpips"]} | MORE
+_PROTOCOL_OF = {column: name for name in _COLUMNS_OF if name in PROTOCOLS for column in _COLUMNS_OF[name]}
 
 # %% ../nbs/3_tools/08_evaluation.ipynb #00000011
-def _protocol_job(name: str, scale: int, columns: list[str]) -> _Job:
-    "PSNR or SSIM or both under one protocol, as the columns' names say."
-    under = protocol(name, scale)
-    def compute(result):
-        sr = result.sr if under.round_image else result.exact
-        return [(under.psnr if column.startswith("psnr") else under.ssim)(sr, result.hr) for column in columns]
-    return columns, compute
+def _under(name: str, kind: str) -> Callable:
+    "PSNR or SSIM (`kind`) under a protocol."
+    return lambda sr, hr, lr, scale: getattr(protocol(name, scale), kind)(sr, hr)
 
-_PERCEPTUAL = { # column: (what loads its weights, the function of SR, HR and the crop)
-    "lpips": (lambda: lpips_weights("alexnet"), lambda *pair, crop: lpips(*pair, "alex", crop)),
-    "lpips_vgg": (lambda: lpips_weights("vgg16"), lambda *pair, crop: lpips(*pair, "vgg", crop)),
-    "dists": (lambda: (lpips_weights("vgg16"), dists_weights()), lambda *pair, crop: dists(*pair, crop=crop))}
-_NOT_SMALL = {*SPECTRA, "checkerboard", *_PERCEPTUAL} # figures that a small image has none of
-
-def _perceptual_job(column: str, scale: int, fail: Callable[[str], None]) -> list[_Job]:
-    "A perceptual figure; none, and a line to `fail`, if its weights are missing."
-    load_weights, compute = _PERCEPTUAL[column]
-    try: load_weights()
-    except StudyError as e: fail(f"{column} stays empty: {e}"); return []
-    return [([column], lambda result: [compute(result.sr, result.hr, crop=scale)])]
-
-def _jobs(scale: int, also: Iterable[str], say: Callable[[str], None], fail: Callable[[str], None]) -> list[_Job]:
-    "All that is to be computed for an image. Missing weights are a remark for LPIPS, a failure for what was asked for."
-    jobs = [_protocol_job("ntire", scale, ["psnr_rgb"]), _protocol_job("ntire", scale, ["ssim_rgb"]),
-            _protocol_job("paper", scale, ["psnr_y", "ssim_y"]),
-            (["lr_psnr"], lambda result: [lr_consistency(result.sr, result.lr, scale)]),
-            (["checkerboard"], lambda result: [checkerboard(result.sr, scale)]),
-            (SPECTRA, lambda result: list(spectrum_ratio(result.sr, result.hr).values())[-2:]),
-            *_perceptual_job("lpips", scale, say)]
-    for name in also:
-        column = MORE[name][0]
-        jobs += (_perceptual_job(column, scale, fail) if column in _PERCEPTUAL
-                 else [_protocol_job(name, scale, MORE[name])])
-    return jobs
-
-# %% ../nbs/3_tools/08_evaluation.ipynb #00000013
-def _score(result: _Result, jobs: list[_Job]) -> dict[str, float]:
-    "The figures, to six decimals, so that they are the same when they come back from a file."
-    with ThreadPoolExecutor() as pool: computed = list(pool.map(lambda job: job[1](result), jobs))
-    return {column: round(float(value), 6) for (columns, _), values in zip(jobs, computed)
-            for column, value in zip(columns, values)}
+# how to compute a figure from SR, HR and LR, all uint8, and the scale
+_COMPUTE = {column: _under(name, column.partition("_")[0]) for column, name in _PROTOCOL_OF.items()} | {
+    "lr_psnr": lambda sr, hr, lr, scale: lr_consistency(sr, lr, scale),
+    "checkerboard": lambda sr, hr, lr, scale: checkerboard(sr, scale),
+    "spectrum_0.125_0.25": lambda sr, hr, lr, scale: spectrum_ratio(sr, hr)["1/8-1/4"],
+    "spectrum_0.25_0.5": lambda sr, hr, lr, scale: spectrum_ratio(sr, hr)["1/4-1/2"],
+    "lpips": lambda sr, hr, lr, scale: lpips(sr, hr, "alex", scale),
+    "lpips_vgg": lambda sr, hr, lr, scale: lpips(sr, hr, "vgg", scale),
+    "dists": lambda sr, hr, lr, scale: dists(sr, hr, scale)}
 
 # %% ../nbs/3_tools/08_evaluation.ipynb #00000016
 @dataclass
 class _Method:
+    label: str                     # what the table calls it
     model: nn.Module | None = None # None: bicubic
     sha256: str = ""
     precision: str = ""
@@ -210,17 +171,17 @@ class _Method:
 _VDSR = "bicubic-vdsr"
 
 def _methods(weights: Sequence[str | Path], scale: int, precision: str) -> dict[str, _Method]:
-    "By label: the file's name without its suffix, with its folder's where two would have the same."
+    "The methods by what was given. A label is the file's name without suffix, with its folder's name if two are equal."
     methods = {}
     for given in dict.fromkeys(map(str, _one_or_many(weights))):
         model = None if given in ("bicubic", _VDSR) else load(given, scale)
-        label = Path(given).stem if model is not None else given
-        if label in methods: label = f"{Path(given).resolve().parent.name}/{label}"
-        if label in methods: raise StudyError(f"{given}: two of the weights would be called {label}; rename one")
-        if model is None: methods[label] = _Method()
-        else:
-            how = choose_precision(precision, next(model.parameters()).device)
-            methods[label] = _Method(model, model.metadata["sha256"], how)
+        label, taken = Path(given).stem, [method.label for method in methods.values()]
+        if label in taken: label = f"{Path(given).resolve().parent.name}/{label}"
+        if label in taken: raise StudyError(f"{given}: two of the weights would be called {label}; rename one")
+        methods[given] = _Method(label, model)
+        if model is not None:
+            methods[given].sha256 = model.metadata["sha256"]
+            methods[given].precision = choose_precision(precision, next(model.parameters()).device)
     return methods
 
 def _protocol_text(label: str, scale: int, lr_source: str) -> str:
@@ -229,139 +190,124 @@ def _protocol_text(label: str, scale: int, lr_source: str) -> str:
     return " | ".join(str(protocol(name, scale, lr_source)) for name in ("ntire", "paper"))
 
 # %% ../nbs/3_tools/08_evaluation.ipynb #00000018
-def _upscaled(method: _Method, lr: np.ndarray, scale: int) -> np.ndarray:
-    "The 8-bit result of a network, or of `imresize`."
-    return imresize(lr, scale) if method.model is None else upscale(method.model, lr, precision=method.precision)
-
-def _unrounded(method: _Method, lr: np.ndarray, scale: int) -> np.ndarray:
-    "The same as float; a network's in steps of 1/65535."
-    if method.model is None: return imresize(lr/255, scale)
+def _upscaled(method: _Method, lr: np.ndarray, scale: int, rounded: bool = True) -> np.ndarray:
+    "SR of a network or of `imresize`: uint8, or float in [0, 1] (of a network in steps of 1/65535)."
+    if method.model is None: return imresize(lr if rounded else lr/255, scale)
+    if rounded: return upscale(method.model, lr, precision=method.precision)
     return upscale(method.model, lr.astype(np.uint16)*257, precision=method.precision)/65535
 
 def _measure(
-    label: str, method: _Method, hr: np.ndarray, lr: np.ndarray, scale: int, jobs: list[_Job], kept: Path | None,
+    method: _Method, hr: np.ndarray, lr: np.ndarray, scale: int, columns: list[str], kept: Path | None,
 ) -> dict[str, float]:
-    "The figures of one image; the SR image is written to `kept`."
-    if label == _VDSR: return {f"{kind}_y": round(v, 6) for kind, v in published_bicubic(hr, scale).items()}
-    result = _Result(_upscaled(method, lr, scale), hr, lr)
-    if any("psnr_original" in columns for columns, _ in jobs): result.exact = _unrounded(method, lr, scale)
-    figures = _score(result, jobs)
-    if kept: write_rgb(kept, result.sr)
-    return figures
+    "The figures of one image, to six decimals; the SR image is written to `kept`."
+    if method.label == _VDSR: return {f"{kind}_y": round(v, 6) for kind, v in published_bicubic(hr, scale).items()}
+    sr = _upscaled(method, lr, scale)
+    exact = _upscaled(method, lr, scale, rounded=False) if "psnr_original" in columns else None
+    compute = lambda column: _COMPUTE[column](exact if column == "psnr_original" else sr, hr, lr, scale)
+    with ThreadPoolExecutor() as pool: values = list(pool.map(compute, columns))
+    if kept: write_rgb(kept, sr)
+    return {column: round(float(value), 6) for column, value in zip(columns, values)}
 
 # %% ../nbs/3_tools/08_evaluation.ipynb #0000001a
-def _read_rows(csv: Path) -> pd.DataFrame:
-    "The rows of an earlier evaluation; none where there is no file."
+_NAME = ["dataset", "image", "weights", "scale", "protocol", "precision"] # a file has one row for each of these
+_SAME = [*_NAME, "weights_sha256", "pair_sha256"] # a row is reused if all of these are the same
+
+def _by(columns: list[str], rows: Iterable[dict]) -> dict[tuple, dict]:
+    "Rows by the text in `columns`; of two equal rows the last."
+    return {tuple(str(row[c]) for c in columns): row for row in rows}
+
+def _read_rows(csv: Path) -> list[dict]:
+    "The rows of an earlier evaluation; none if there is no file."
     if csv.is_dir(): raise StudyError(f"{csv}: is a folder; name a file in it, such as {csv/'evaluation.csv'}")
-    if not csv.exists(): return pd.DataFrame(columns=COLUMNS)
-    try: rows = pd.read_csv(csv, dtype=str, keep_default_na=False)
-    except (ValueError, UnicodeError, OSError) as e:
+    if not csv.exists(): return []
+    try:
+        rows = pd.read_csv(csv, dtype=str, keep_default_na=False)
+        for column in rows.columns.intersection(FIGURES): rows[column] = rows[column].replace("", "nan").astype(float)
+    except (ValueError, OSError) as e:
         raise StudyError(f"{csv}: can't be read as a table ({str(e).splitlines()[0]}); name another file") from None
-    missing = [c for c in (*_KEY, "psnr_y", *_STATE) if c not in rows]
+    missing = [c for c in _SAME if c not in rows]
     if missing: raise StudyError(f"{csv}: not a table of evaluate (no column {missing[0]}); name another file")
-    number = lambda c: rows[c].replace("", np.nan).astype(int if c == "scale" else float)
-    try: return rows.assign(**{c: number(c) for c in ("scale", *FIGURES) if c in rows})
-    except ValueError as e: raise StudyError(f"{csv}: holds something that isn't a number ({e}); mend it") from None
+    return rows.to_dict("records")
 
 def _frame(rows: Iterable[dict]) -> pd.DataFrame:
-    "Rows as a table: the contract's columns, those asked for, and an earlier file's further ones behind them."
+    "Rows as a table: COLUMNS, further figures, and at the end other columns that the file has."
     frame = pd.DataFrame(list(rows))
-    if not len(frame): return pd.DataFrame(columns=COLUMNS)
-    first = [*COLUMNS, *(c for c in FIGURES if c in frame and c not in COLUMNS)]
-    return frame.reindex(columns=[*first, *(c for c in frame if c not in first)])
+    columns = [*COLUMNS, *(c for c in FIGURES if c in frame), *frame]
+    return frame.reindex(columns=list(dict.fromkeys(columns)))
 
-def _merged(there: dict | None, row: dict) -> dict:
-    "A row with the figures that the table has besides, where they are of the same images and weights."
-    if not there or any(there[c] != row[c] for c in _STATE): return row
-    return there | {c: value for c, value in row.items() if not pd.isna(value)}
-
-_PAUSE = 3 # seconds between two writes of the file
-
-class _Table:
-    "Rows by key, which a CSV file keeps."
-    def __init__(self, csv: str | Path | None):
-        self.csv, self.fresh, self.written = csv and Path(csv), {}, time.monotonic()
-        self.rows = self._in_file()
-
-    def _in_file(self) -> dict[tuple, dict]:
-        if not self.csv: return {}
-        return {tuple(row[c] for c in _KEY): row for row in _read_rows(self.csv).to_dict("records")}
-
-    def find(self, row: dict) -> dict | None:
-        "The row that stands for the same figures of the same images and weights."
-        there = self.rows.get(tuple(row[c] for c in _KEY))
-        return there if there and all(there[c] == row[c] for c in _STATE) else None
-
-    def put(self, row: dict):
-        key = tuple(row[c] for c in _KEY)
-        self.rows[key] = self.fresh[key] = row
-
-    def write(self, pause: float = 0):
-        "Write where there is something new and the last time was `pause` seconds ago; what others wrote is kept."
-        if not self.csv or not self.fresh or time.monotonic() - self.written < pause: return
-        there = self._in_file()
-        self.rows = there | {key: _merged(there.get(key), row) for key, row in self.fresh.items()}
-        with whole_file(self.csv, "w") as file:
-            _frame(self.rows.values()).to_csv(file, index=False, lineterminator="\n")
-        self.written = time.monotonic()
+def _write_row(csv: Path, row: dict):
+    "Write the file again with one more row, or with a row replaced."
+    rows = _by(_NAME, [*_read_rows(csv), row])
+    with whole_file(csv, "w") as file: _frame(rows.values()).to_csv(file, index=False, lineterminator="\n")
 
 # %% ../nbs/3_tools/08_evaluation.ipynb #0000001c
-def _measure_set(
-    data: _DataSet, methods: dict[str, _Method], jobs: list[_Job], table: _Table, scale: int, save: str | Path | None,
-    bar: tqdm, say: Callable[[str], None], fail: Callable[[str], None],
-) -> list[dict]:
-    "The rows of a data set."
-    rows, remarks = [], {}
-    for line in data.lines: fail(line)
-    for hr_path, lr_path in data.pairs:
-        try: hr, lr, special = _read_pair(hr_path, lr_path, scale, data.longest)
-        except StudyError as e: fail(str(e)); bar.update(len(methods)); continue
-        for key in special: remarks.setdefault(key, []).append(hr_path.name)
-        pair = hashlib.sha256(hr.tobytes() + lr.tobytes()).hexdigest()[:16]
-        possible = [job for job in jobs if "small" not in special or not _NOT_SMALL & set(job[0])]
-        for label, method in methods.items():
-            bar.set_description(f"{data.name} {hr_path.name} {label}")
-            row = dict(dataset=data.name, image=hr_path.name, weights=label, scale=scale,
-                       protocol=_protocol_text(label, scale, data.lr_source), precision=method.precision,
-                       size=f"{hr.shape[1]}x{hr.shape[0]}", weights_sha256=method.sha256, pair_sha256=pair)
-            kept = None
-            if save and label != _VDSR: kept = Path(save)/data.name/label/f"{hr_path.name.removesuffix('.png')}.png"
-            try: rows.append(_row(row, label, method, hr, lr, possible, table, kept))
-            except StudyError as e: fail(f"{hr_path} ({label}): {e}")
-            bar.update()
-        table.write(_PAUSE)
-    for key, names in remarks.items():
-        which = ", ".join(names[:3] + ["..."]*(len(names) > 3))
-        say(f"{data.name}: {_REMARKS[key]}: {len(names)} of {_count(len(data.pairs), 'image')} ({which})")
-    return rows
+def _say(line: str): tqdm.write(line, file=sys.stderr)
 
-def _row(
-    row: dict, label: str, method: _Method, hr: np.ndarray, lr: np.ndarray, jobs: list[_Job], table: _Table,
-    kept: Path | None,
-) -> dict:
-    "The row with its figures: those that the table has, and those that it lacks computed."
-    old = table.find(row) or {}
-    has = lambda column: not pd.isna(old.get(column, np.nan))
-    if label == _VDSR: jobs = [(["psnr_y", "ssim_y"], None)]
-    lacking = [job for job in jobs if not all(map(has, job[0]))]
-    if lacking or kept and not kept.exists():
-        row = old | row | _measure(label, method, hr, lr, row["scale"], lacking, kept)
-        table.put(row)
-        return row
-    return old
+def _images(data: _DataSet, fail: Callable[[str], None]) -> Iterator[tuple[Path, np.ndarray, np.ndarray, bool]]:
+    "HR's path, HR, LR, and whether they are small, for each pair. At the end, say what is special."
+    special = {}
+    for path, lr_path in tqdm(data.pairs, desc=data.name, unit="image", disable=not sys.stderr.isatty()):
+        try: hr, lr, remarks = _read_pair(path, lr_path, data.scale, data.longest)
+        except StudyError as e: fail(str(e)); continue
+        for key in remarks: special.setdefault(key, []).append(path.name)
+        yield path, hr, lr, "small" in remarks
+    for key, names in special.items():
+        which = ", ".join(names[:3] + ["..."]*(len(names) > 3))
+        _say(f"{data.name}: {_REMARKS[key]}: {len(names)} of {_count(len(data.pairs), 'image')} ({which})")
+
+# %% ../nbs/3_tools/08_evaluation.ipynb #c0100001
+_NEEDS = {"lpips": lambda: lpips_weights("alexnet"), "lpips_vgg": lambda: lpips_weights("vgg16"),
+          "dists": lambda: (lpips_weights("vgg16"), dists_weights())} # raise `StudyError` if weights are missing
+
+def _columns(also: Iterable[str], fail: Callable[[str], None]) -> list[str]:
+    "The figures to measure. Missing weights are a remark for LPIPS, a failure for what was asked for."
+    asked = [column for name in dict.fromkeys(also) for column in MORE[name]]
+    columns = [*METRICS, *SPECTRA, *asked]
+    for column in [c for c in columns if c in _NEEDS]:
+        try: _NEEDS[column]()
+        except StudyError as e:
+            columns.remove(column)
+            (fail if column in asked else _say)(f"{column} stays empty: {e}")
+    return columns
+
+def _lacking(row: dict, columns: list[str], small: bool) -> list[str]:
+    "The figures that a row can have and does not have."
+    if row["weights"] == _VDSR: columns = ["psnr_y", "ssim_y"]
+    if small: columns = [c for c in columns if c not in (*SPECTRA, "checkerboard", *_NEEDS)]
+    return [c for c in columns if pd.isna(row.get(c, np.nan))]
+
+# %% ../nbs/3_tools/08_evaluation.ipynb #c0100003
+def _rows(
+    data: _DataSet, methods: Iterable[_Method], columns: list[str], earlier: dict[tuple, dict], csv: Path | None,
+    save: Path | None, fail: Callable[[str], None],
+) -> Iterator[dict]:
+    "The rows of a data set: those of `earlier` if they are the same, the others measured and written."
+    for path, hr, lr, small in _images(data, fail):
+        pair = dict(dataset=data.name, image=path.name, scale=data.scale, size=f"{hr.shape[1]}x{hr.shape[0]}",
+                    pair_sha256=hashlib.sha256(hr.tobytes() + lr.tobytes()).hexdigest()[:16])
+        for method in methods:
+            row = pair | dict(weights=method.label, weights_sha256=method.sha256, precision=method.precision,
+                              protocol=_protocol_text(method.label, data.scale, data.lr_source))
+            row = earlier.get(tuple(str(row[c]) for c in _SAME), {}) | row
+            lacking, kept = _lacking(row, columns, small), None
+            if save and method.label != _VDSR:
+                kept = save/data.name/method.label/f"{path.name.removesuffix('.png')}.png"
+            if lacking or kept and not kept.exists():
+                try: row |= _measure(method, hr, lr, data.scale, lacking, kept)
+                except StudyError as e: fail(f"{path} ({method.label}): {e}"); continue
+                if csv: _write_row(csv, row)
+            yield row
 
 # %% ../nbs/3_tools/08_evaluation.ipynb #0000001e
 def evaluate(
     weights: str | Path | Sequence[str | Path],     # names, files, "bicubic", "bicubic-vdsr"
     hr: str | Path | Sequence[str | Path],          # a folder or a data set's name, or several
-    lr: str | Path | Sequence[str | Path | None] | None = None, # for each of `hr` a folder, a data set's name, or
-                                                    # "imresize"; None: made by imresize for all
+    lr: str | Path | Sequence[str | Path | None] | None = None, # for each of `hr`: a folder, a name, or "imresize"
     scale: int = 4,
     csv: str | Path | None = None,                  # rows go here too; what is there already is not computed again
     save: str | Path | None = None,                 # keep the SR images in this folder, as DATASET/WEIGHTS/IMAGE.png
     precision: str = "auto",                        # "auto", "fp32", "bf16"
     root: str | Path | None = None,                 # where downloaded data sets are, see `datasets.data_root`
-    progress: bool | None = None,                   # show a bar; None: on a terminal
     also: str | Sequence[str] = (),                 # further figures, keys of MORE
 ) -> pd.DataFrame:                                  # COLUMNS and more, a row for each image and weights
     """Measure weights on images.
@@ -369,30 +315,28 @@ def evaluate(
     Raises `StudyError` for what concerns all rows. What concerns one image costs its rows only; `attrs["failures"]`
     has a line for each image that failed and each figure that can't be had, `attrs["labels"]` what each of `weights`
     is called in the table."""
+    csv, save, also, failures = csv and Path(csv), save and Path(save), _one_or_many(also), []
+    fail = lambda line: (failures.append(line), _say(line))
     if scale not in SCALES: raise StudyError(f"scale {scale}: must be one of {', '.join(map(str, SCALES))}")
-    for name in (also := _one_or_many(also)):
+    for name in also:
         if name not in MORE: raise StudyError(f"figure {name!r} is unknown; choose from {', '.join(MORE)}")
-    table, sets = _Table(csv), _data_sets(hr, lr, scale, root)
-    for place in filter(None, (csv and Path(csv).parent, save and Path(save))): _check_writable(place)
+    for place in filter(None, (csv and csv.parent, save)): _check_writable(place)
+    earlier = _by(_SAME, _read_rows(csv)) if csv else {}
+    sets = [_data_set(*source, scale, root, fail) for source in _sources(hr, lr)]
     methods = _methods(weights, scale, precision)
-    rows, failures = [], []
-    with tqdm(total=len(methods)*sum(len(s.pairs) for s in sets), unit="image",
-              disable=not (sys.stderr.isatty() if progress is None else progress)) as bar:
-        say = lambda line: bar.write(line, file=sys.stderr)
-        fail = lambda line: (failures.append(line), say(line))
-        if save and _VDSR in methods: say(f"{_VDSR}: makes only luma, so it has no images to keep")
-        jobs = _jobs(scale, dict.fromkeys(also), say, fail)
-        try:
-            for data in sets: rows += _measure_set(data, methods, jobs, table, scale, save, bar, say, fail)
-        finally: table.write()
-    order = [(data.name, label) for data in sets for label in methods]
-    result = _frame(sorted(rows, key=lambda row: order.index((row["dataset"], row["weights"]))))
-    given = dict.fromkeys(map(str, _one_or_many(weights)))
-    result.attrs.update(failures=failures, labels=dict(zip(given, methods)))
+    if save and _VDSR in methods: _say(f"{_VDSR}: makes only luma, so it has no images to keep")
+    columns, labels = _columns(also, fail), {given: method.label for given, method in methods.items()}
+    order, rows = list(labels.values()), []
+    for data in sets:
+        measured = _rows(data, methods.values(), columns, earlier, csv, save, fail)
+        rows += sorted(measured, key=lambda row: order.index(row["weights"]))
+    result = _frame(rows)
+    result.attrs.update(failures=failures, labels=labels)
     return result
 
+# %% ../nbs/3_tools/08_evaluation.ipynb #c0100005
 def _check_writable(folder: Path):
-    "Say before a long computation, not after it, that its result has no place."
+    "Raise `StudyError` before a long computation, not after it, if its result can't be written."
     while not folder.exists(): folder = folder.parent
     if not folder.is_dir(): raise StudyError(f"{folder}: is a file, not a folder; choose another place")
     if not os.access(folder, os.W_OK): raise StudyError(f"{folder}: can't be written to; choose another place")
@@ -400,18 +344,18 @@ def _check_writable(folder: Path):
 def raise_failures(
     rows: pd.DataFrame, # from `evaluate`
 ) -> None:
-    "Raise one `StudyError` where something failed; its lines were said when it happened, so it only counts them."
+    "Raise one `StudyError` if something failed. It only counts the failures, because each was said when it happened."
     if failures := rows.attrs.get("failures"):
         raise StudyError(f"{_count(len(failures), 'failure')}, said above; all other rows are complete")
 
 # %% ../nbs/3_tools/08_evaluation.ipynb #00000032
-def _interval(values: np.ndarray, statistic: Callable = np.mean, resamples: int = 10_000) -> tuple[float, float]:
-    "95 % bootstrap interval of a statistic (percentiles, fixed seed); none for fewer than two values."
-    if len(values) < 2: return np.nan, np.nan
-    rng = np.random.default_rng(0)
-    means = np.concatenate([statistic(values[rng.integers(0, len(values), (1000, len(values)))], axis=1)
-                            for _ in range(resamples//1000)])
-    return tuple(np.quantile(means, [0.025, 0.975]))
+def _estimate(values: np.ndarray, statistic: Callable = np.mean) -> tuple[float, float, float]:
+    "A statistic of the finite values, and its 95 % bootstrap interval (percentiles, fixed seed), or nan for too few."
+    values = values[np.isfinite(values)]
+    if len(values) < 2: return (*values, np.nan, np.nan, np.nan)[:3]
+    result = bootstrap((values,), statistic, n_resamples=10_000, batch=1000, method="percentile",
+                       random_state=np.random.default_rng(0))
+    return statistic(values), *result.confidence_interval
 
 def summary(
     rows: pd.DataFrame, # from `evaluate`, or read from its CSV file
@@ -420,20 +364,16 @@ def summary(
 
     For each figure that the rows have: FIGURE, FIGURE_low, FIGURE_high, and FIGURE_infinite, the number of images
     that were left out because their PSNR is infinite (identical images). `images` counts the rows."""
-    figures = [f for f in FIGURES if f in rows and rows[f].notna().any()]
-    groups, keys = [], ["dataset", "weights", "scale", "protocol", "precision"]
+    lines, keys = [], ["dataset", "weights", "scale", "protocol", "precision"]
     for key, group in rows.fillna({"precision": ""}).groupby(keys, sort=False):
         line = dict(zip(keys, key)) | dict(images=len(group))
-        for figure in figures:
+        for figure in (f for f in FIGURES if f in rows and rows[f].notna().any()):
             values = group[figure].to_numpy(float)
-            finite, statistic = values[np.isfinite(values)], np.median if figure in MEDIANS else np.mean
-            low, high = _interval(finite, statistic)
-            line |= {figure: statistic(finite) if len(finite) else np.nan, f"{figure}_low": low,
-                     f"{figure}_high": high, f"{figure}_infinite": int(np.isinf(values).sum())}
-        groups.append(line)
-    columns = ["dataset", "weights", "scale", "images",
-               *(f"{f}{end}" for f in figures for end in ("", "_low", "_high", "_infinite")), "protocol", "precision"]
-    return pd.DataFrame(groups, columns=columns)
+            middle, low, high = _estimate(values, np.median if figure in MEDIANS else np.mean)
+            line |= {figure: middle, f"{figure}_low": low, f"{figure}_high": high,
+                     f"{figure}_infinite": int(np.isinf(values).sum())}
+        lines.append(line)
+    return pd.DataFrame(lines)
 
 # %% ../nbs/3_tools/08_evaluation.ipynb #00000034
 def _cell(line: dict, figure: str) -> str:
@@ -443,39 +383,14 @@ def _cell(line: dict, figure: str) -> str:
     if np.isnan(line[figure]): return "inf" if infinite else ""
     return f"{line[figure]:.{digits}f}" + (f" +{infinite} inf" if infinite else "")
 
-def _what(figure: str, protocols: str, scale: int) -> str:
+def _what(figure: str, scale: int) -> str:
     "What a figure is, in a few words."
-    named = {columns[0].partition("_")[2]: name for name, columns in MORE.items() if columns[0] not in _PERCEPTUAL}
-    kind, _, of = figure.partition("_")
-    if of in ("rgb", "y"):
-        text = next((p for p in protocols.split(" | ") if p.split(" ")[0] == of), protocols)
-        return f"{'ntire' if of == 'rgb' else 'paper'}: {text.partition(' lr=')[0]}"
-    if of in named: return f"{of}: {protocol(named[of], scale)}"
+    if name := _PROTOCOL_OF.get(figure): return f"{name}: {protocol(name, scale)}"
     rgb = f"rgb crop={scale} 8bit, lower is better"
-    return {"lr": "rgb crop=0 8bit, of downscaled SR against LR", "spectrum": "share of HR's power, luma, median",
-            "lpips": f"LPIPS ({of or 'alex'}): {rgb}", "dists": f"DISTS: {rgb}",
-            "checkerboard": f"pattern of {scale} pixels, 1 is none, median"}[kind]
-
-def as_text(
-    rows: pd.DataFrame, # from `evaluate`, or read from its CSV file
-) -> str:
-    "The means for a terminal: a table for each data set and protocol, and below what the figures are."
-    means, blocks, notes = summary(rows), [], {}
-    figures = [c.removesuffix("_infinite") for c in means if c.endswith("_infinite")]
-    for (dataset, scale, protocols), group in means.groupby(["dataset", "scale", "protocol"], sort=False):
-        lines = group.to_dict("records")
-        twice = group.weights.duplicated(keep=False)
-        table = [["", *(f"{line['weights']} {line['precision']}" if both else line["weights"]
-                        for line, both in zip(lines, twice))], ["images", *(str(line["images"]) for line in lines)]]
-        for figure in figures:
-            cells = [_cell(line, figure) for line in lines]
-            if not any(cells): continue
-            table.append([figure, *cells])
-            notes.setdefault(_what(figure, protocols, scale), {})[figure] = None
-        source = re.search(r" lr=(\S+)", protocols)
-        blocks.append(f"{dataset}, x{scale}{source and f', LR: {source[1]}' or ''}\n{_aligned(table)}")
-    explained = "\n".join(f"{', '.join(names)}: {what}" for what, names in notes.items())
-    return "\n\n".join([*blocks, f"Means over images.\n{explained}"])
+    return {"lr_psnr": "rgb crop=0 8bit, of downscaled SR against LR", "lpips": f"LPIPS (alex): {rgb}",
+            "lpips_vgg": f"LPIPS (vgg): {rgb}", "dists": f"DISTS: {rgb}",
+            "checkerboard": f"pattern of {scale} pixels, 1 is none, median"
+            }.get(figure, "share of HR's power, luma, median")
 
 def _aligned(table: list[list[str]]) -> str:
     "Cells as lines of text, figures to the right."
@@ -483,6 +398,23 @@ def _aligned(table: list[list[str]]) -> str:
     lines = ("   ".join(cell.ljust(w) if i == 0 else cell.rjust(w)
                         for i, (cell, w) in enumerate(zip(line, widths))) for line in table)
     return "\n".join(line.rstrip() for line in lines)
+
+def as_text(
+    rows: pd.DataFrame, # from `evaluate`
+) -> str:
+    "The means for a terminal: a table for each data set and protocol, and below what the figures are."
+    means, blocks, notes = summary(rows), [], {}
+    for (dataset, scale, protocols), group in means.groupby(["dataset", "scale", "protocol"], sort=False):
+        table = [["", *group.weights], ["images", *group.images.map(str)]]
+        for figure in (f for f in FIGURES if f in means):
+            cells = [_cell(line, figure) for line in group.to_dict("records")]
+            if not any(cells): continue
+            table.append([figure, *cells])
+            notes.setdefault(_what(figure, scale), {})[figure] = None
+        source = protocols.partition(" lr=")[2].partition(" ")[0]
+        blocks.append(f"{dataset}, x{scale}{source and f', LR: {source}'}\n{_aligned(table)}")
+    explained = "\n".join(f"{', '.join(names)}: {what}" for what, names in notes.items())
+    return "\n\n".join([*blocks, f"Means over images.\n{explained}"])
 
 # %% ../nbs/3_tools/08_evaluation.ipynb #00000039
 def compare(
@@ -492,37 +424,25 @@ def compare(
 ) -> pd.DataFrame:      # a row for each data set, protocol and figure
     """Mean of a minus b over the images that both have, with its 95 % bootstrap interval.
 
-    Raises `StudyError` where that can't be told. The columns: images, difference, low, high, better (share of
+    Raises `StudyError` if that is not possible. The columns: images, difference, low, high, better (share of
     images where a > b), unpaired."""
-    for name in (a, b):
-        if name not in set(rows.weights):
-            there = ", ".join(sorted(set(rows.weights)))
-            raise StudyError(f"{name}: no rows of these weights; there are {there}")
-    lines = []
+    known = set(rows.weights)
+    for name in {a, b} - known:
+        raise StudyError(f"{name}: no rows of these weights; there are {', '.join(sorted(known))}")
+    lines, figures = [], [f for f in FIGURES if f in rows]
     for (dataset, scale, protocol), group in rows.groupby(["dataset", "scale", "protocol"], sort=False):
-        first, second = (_of_weights(group, name, dataset) for name in (a, b))
-        both = first.index.intersection(second.index)
+        first, second = (group[group.weights == name].set_index("image")[figures] for name in (a, b))
+        if first.index.has_duplicates or second.index.has_duplicates:
+            raise StudyError(f"{dataset}: several rows for one image; choose one precision or one set of weights first")
         unpaired = len(first.index.symmetric_difference(second.index))
-        for figure in first if len(both) else ():
-            with np.errstate(invalid="ignore"):
-                differences = (first.loc[both, figure] - second.loc[both, figure]).to_numpy(float)
-            finite = differences[np.isfinite(differences)] # infinite minus anything tells nothing
-            if not len(finite) and np.isnan(differences).all(): continue
-            low, high = _interval(finite)
-            lines.append(dict(dataset=dataset, scale=scale, metric=figure, images=len(finite),
-                              difference=finite.mean() if len(finite) else np.nan, low=low, high=high,
-                              better=float((differences > 0).mean()), unpaired=unpaired, protocol=protocol))
+        for figure, differences in (first - second).items(): # nan for an image that only one has
+            finite = differences[np.isfinite(differences)].to_numpy(float)
+            if not len(finite): continue
+            mean, low, high = _estimate(finite)
+            lines.append(dict(dataset=dataset, scale=scale, metric=figure, images=len(finite), difference=mean, low=low,
+                              high=high, better=(finite > 0).mean(), unpaired=unpaired, protocol=protocol))
     if not lines: raise StudyError(f"{a} and {b}: no image that both were measured on under the same protocol")
     return pd.DataFrame(lines)
-
-def _of_weights(rows: pd.DataFrame, name: str, dataset: str) -> pd.DataFrame:
-    "The figures of one of the weights, by image."
-    figures = rows[rows.weights == name].set_index("image")[[f for f in FIGURES if f in rows]]
-    if figures.index.has_duplicates:
-        image = figures.index[figures.index.duplicated()][0]
-        raise StudyError(f"{name}: several rows for {image} of {dataset}; "
-                         "choose one precision or one set of weights first")
-    return figures
 
 # %% ../nbs/3_tools/08_evaluation.ipynb #0000003d
 def differences_as_text(
@@ -531,7 +451,7 @@ def differences_as_text(
 ) -> str:
     """All other weights minus `against`, image by image, with 95 % bootstrap intervals of the mean.
 
-    A pair that can't be compared gets a line that says why. Raises `StudyError` where there is nothing to compare."""
+    A pair that can't be compared gets a line that says why. Raises `StudyError` if there is nothing to compare."""
     b = rows.attrs.get("labels", {}).get(str(against), str(against))
     others, blocks = [a for a in rows.weights.unique() if a != b], []
     if not others: raise StudyError(f"{b}: there is nothing to compare with it; name other weights, too")
@@ -550,8 +470,6 @@ def differences_as_text(
     return "\n\n".join(blocks)
 
 # %% ../nbs/3_tools/08_evaluation.ipynb #00000040
-_COLUMNS_OF = {"ntire": ["psnr_rgb", "ssim_rgb"], "paper": ["psnr_y", "ssim_y"], "lpips": ["lpips"]} | MORE
-
 def against_published(
     rows: pd.DataFrame,      # from `evaluate`, or read from its CSV file
     published: pd.DataFrame, # columns dataset, scale, psnr, ssim, lpips, protocol, ours (the weights' name) and more

@@ -389,12 +389,13 @@ def _story(about: dict) -> str:
     return ""
 
 def known() -> pd.DataFrame: # name, network, scale, trained_for, MB, where
-    "The names that `load` takes, and where they are: ships, yours, to download (see `get`), or to train."
+    "The names that `load` takes, and where they are: in the package, yours, to download (see `get`), or to train."
     mine = {p.stem if _by_name(p.stem) == p else str(p): p for p in sorted(own_folder().glob("*.safetensors"))}
     rows = []
     for name, path in ({name: _by_name(name) for name in ZOO} | mine).items():
         entry, about = ZOO.get(name), _noted(path) if path else {}
-        where = ("yours" if name in mine else "ships" if path else "to download" if entry.address else "to train")
+        where = ("yours" if name in mine else "in the package" if path else
+                 "to download" if entry.address else "to train")
         size = path.stat().st_size if path else entry.bytes
         rows.append(dict(name=name, network=about.get("architecture") or (entry.network if entry else "?"),
                          scale=about.get("scale") or (entry.scale if entry else "?"),

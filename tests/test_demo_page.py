@@ -122,7 +122,7 @@ def test_upload_wait_compare_download(page, files):
 def test_blend(page, files):
     choose(page, "slow (RRDBNet x4)")
     page.get_by_label("Blend").first.wait_for(state="hidden")          # nothing to blend it with
-    choose(page, f"{files.name}/srgan (SRResNet x4)")                  # not the one that ships
+    choose(page, f"{files.name}/srgan (SRResNet x4)")                  # not the one in the package
     share = page.locator("input[type=number]")
     share.wait_for()
     assert share.input_value() == "1"
@@ -142,7 +142,7 @@ def test_blend(page, files):
 def test_what_is_refused_is_said(page, files):
     page.get_by_role("button", name="Upscale").click()
     expect_said(page, "Drop a picture first")
-    for name, words in (("broken.png", "damaged or cut short"), ("large.png", "451 x 300 pixels are 0.14 megapixels, this page takes 0.1")):
+    for name, words in (("broken.png", "damaged or cut short"), ("large.png", "451 x 300 pixels are 0.14 megapixels, more than the limit of 0.1")):
         drop(page, files/name)
         expect_said(page, f"{name}: {words}")
         page.get_by_text("Drop Image Here").wait_for()                 # it is not kept

@@ -17,8 +17,7 @@ from srgan_study.evaluation import evaluate
 from srgan_study.images import imresize, write_rgb
 from srgan_study.metrics import psnr
 
-# the command, but the table is written after every image
-COMMAND = [sys.executable, "-c", "import srgan_study.evaluation as e; e._PAUSE = 0; from srgan_study.cli import main; main()", "evaluate"]
+COMMAND = [sys.executable, "-c", "from srgan_study.cli import main; main()", "evaluate"]
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ def copy(tmp_path):
     for name in ("nbs", "srgan_study"):
         shutil.copytree(ROOT/name, tmp_path/name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
     for name in ("settings.ini", "setup.py", "README.md", "LICENSE", "MANIFEST.in"): shutil.copy(ROOT/name, tmp_path/name)
-    (tmp_path/"results/weights").mkdir(parents=True) # where setup.py looks for weights that ship
+    (tmp_path/"results/weights").mkdir(parents=True) # where setup.py looks for the weights of the package
     return tmp_path
 
 

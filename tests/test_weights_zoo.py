@@ -1,4 +1,4 @@
-"Weights that ship: built into a wheel by way of an sdist, installed elsewhere, used by name without a network."
+"Weights in the package: built into a wheel by way of an sdist, installed elsewhere, used by name without a network."
 import os
 import shutil
 import subprocess
@@ -40,7 +40,7 @@ def test_weights_in_the_wheel(tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout
     row, = (line for line in run("weights", "list").splitlines() if line.split()[:1] == ["srgan"])
-    assert row.endswith("ships")
+    assert row.endswith("in the package")
     run("weights", "export", "srgan", "own/mine.safetensors")
     assert "mine" in run("weights", "list") and load(elsewhere/"own/mine.safetensors").metadata["recipe"] == "test"
     run("weights", "export", "mine", "out.pth") # a name of one's own works like the book's
