@@ -243,7 +243,7 @@ def weights_interpolate(
 # %% ../nbs/3_tools/10_cli.ipynb #325d7b7d
 @experiment.command("list")
 def experiment_list():
-    "The experiments behind the study: question, number of trainings, and hours."
+    "The experiments behind the study: question and hours."
     from srgan_study import experiments
     print(experiments.table().to_string(index=False))
 
@@ -258,7 +258,8 @@ def experiment_run(
 ):
     "Train and measure what is missing in an experiment's table. Stopped at any time, it continues with the next row."
     from srgan_study import experiments, training
-    print(experiments.run(name, results, root, training.Options(precision.value)))
+    place = experiments.Place(results, root, training.Options(precision.value))
+    print(experiments.find(name).run(place))
 
 # %% ../nbs/3_tools/10_cli.ipynb #00000011
 @app.command()
