@@ -113,7 +113,7 @@ class Discriminator(nn.Module):
 # %% ../nbs/1_papers/07_esrgan.ipynb #0000000d
 def _autocast_type(x: torch.Tensor) -> torch.dtype | None:
     "The type in which autocast computes a convolution of `x`; None if autocast is off."
-    device = x.device.type # some devices have no autocast, such as meta
+    device = x.device.type # some devices have no autocast
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)
 

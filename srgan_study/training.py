@@ -121,7 +121,8 @@ def _conditions(stage: Stage):
     yield stage.iterations >= 0 and min(stage.batch, stage.patch) >= 1, "iterations is at least 0, batch and patch at least 1"
     yield (math.isfinite(stage.learning_rate) and stage.learning_rate > 0,
            f"learning_rate must be above 0, not {stage.learning_rate}")
-    yield stage.clip >= 0 and 0 <= stage.ema < 1, f"clip is at least 0, ema at least 0 and below 1, not {stage.ema}"
+    yield stage.clip >= 0, f"clip is at least 0, not {stage.clip}"
+    yield 0 <= stage.ema < 1, f"ema is at least 0 and below 1, not {stage.ema}"
     yield all(weight >= 0 for weight in weights), "a loss's weight is at least 0"
     yield any(weights), "one loss must have a weight above 0"
     yield (all((name == "adversarial") == isinstance(loss, Adversarial) for name, loss in stage.losses.items()),
@@ -137,7 +138,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Recipe:
-    "All that decides the result of a training, except the photos."
+    "The settings of a training that do not depend on the machine or the photos."
     name: str
     network: str                  # "srgan" or "esrgan": which generator and discriminator
     stages: tuple[Stage, ...]     # one after the other
