@@ -6,7 +6,7 @@
 __all__ = ['FAST', 'INGREDIENTS', 'SHOWN', 'NETWORKS', 'EXPERIMENTS', 'Trial', 'key', 'run_trial', 'Place', 'read_rows',
            'write_rows', 'run_trials', 'variants', 'squares', 'save_pictures', 'Experiment', 'find', 'table']
 
-# %% ../nbs/3_tools/14_experiments.ipynb #122b4d9b
+# %% ../nbs/3_tools/14_experiments.ipynb #3a84702a
 import csv, hashlib, json, sys, tempfile, time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,7 +26,7 @@ from .training import Options, Recipe
 from .upscaling import upscale
 from .weights import choose_precision, load, resolve
 
-# %% ../nbs/3_tools/14_experiments.ipynb #26026902
+# %% ../nbs/3_tools/14_experiments.ipynb #3ffb619d
 @dataclass(frozen=True)
 class Trial:
     "One short training of one stage."
@@ -51,7 +51,7 @@ class Trial:
 
 FAST = recipes.get("srgan-fast"), recipes.get("esrgan-fast")
 
-# %% ../nbs/3_tools/14_experiments.ipynb #0dc2785d
+# %% ../nbs/3_tools/14_experiments.ipynb #0cdee392
 def key(
     trial: Trial,
     data: str, # SHA-256 of the store
@@ -80,7 +80,7 @@ def run_trial(
                 precision=used["precision"], seconds=round(time.monotonic() - began),
                 **{name: round(float(score[name]), 4) for name in ("psnr_y", "lpips", "checkerboard")})
 
-# %% ../nbs/3_tools/14_experiments.ipynb #dc8c090c
+# %% ../nbs/3_tools/14_experiments.ipynb #d75099e9
 @dataclass(frozen=True)
 class Place:
     "Where an experiment reads and writes, and how it computes."
@@ -125,16 +125,29 @@ def variants(stage: str, iterations: int, changes: dict[str, str], seeds: int = 
     for variant, settings in changes.items():
         for seed in range(seeds): yield Trial(stage, variant, iterations, tuple(settings.split()), seed)
 
-# %% ../nbs/3_tools/14_experiments.ipynb #7e7812a4
+# %% ../nbs/3_tools/14_experiments.ipynb #e7b5de64
 INGREDIENTS = (
     *variants("srresnet", 1000, {"as released": "", "batch norm": "generator.batch_norm=true"}, seeds=3),
     *variants("srresnet", 1000, {
-        "no bilinear skip": "generator.skip=none", "squared error": "l1.weight=0 stage1.mse.weight=1",
-        "Adam": "optimizer.kind=adam", "Adam, ESRGAN's learning rate": "optimizer.kind=adam learning_rate=2e-4",
-        "each position equally likely": "data.draw=area"}),
-    )
+        "no bilinear skip": "generator.skip=none",
+        "squared error": "l1.weight=0 stage1.mse.weight=1",
+        "Adam": "optimizer.kind=adam",
+        "Adam, learning rate 2e-4": "optimizer.kind=adam learning_rate=2e-4",
+        "each position equally likely": "data.draw=area",
+        "gradient not limited": "clip=0"}),
+    *variants("srgan", 600, {
+        "as released": "", "features after the activation": "perceptual.activation=true",
+        "relativistic loss": "adversarial.kind=relativistic adversarial.weight=0.05"}, seeds=3),
+    *variants("srgan", 600, {
+        "no adversarial loss": "adversarial.weight=0",
+        "SRGAN's adversarial weight": "adversarial.weight=1e-3",
+        "no grid loss": "grid.weight=0",
+        "conv5_3 alone": "perceptual.layers=conv5_3",
+        "without conv2_2": "perceptual.layers=conv3_3,conv4_3,conv5_3",
+        "no moving average": "ema=0",
+        "gradient not limited": "clip=0"}))
 
-# %% ../nbs/3_tools/14_experiments.ipynb #8312dd03
+# %% ../nbs/3_tools/14_experiments.ipynb #ec696c56
 SHOWN = ("azure-sample-colmar", "azure-sample-shelf", "linuxdeepin-overlooking-by-lance-asper", "microsoft-16",
          "nextcloud-birdie") # of photos-valid: MIT, CC BY
 
@@ -155,7 +168,7 @@ def squares(
     place = lambda score: np.unravel_index(np.where(uniform, -np.inf, score).argmax(), score.shape)
     return {kind: tuple(int(n)*side for n in place(score)) for kind, score in (("apart", apart), ("lost", lost))}
 
-# %% ../nbs/3_tools/14_experiments.ipynb #959a1692
+# %% ../nbs/3_tools/14_experiments.ipynb #eba28266
 NETWORKS = ("srresnet", "srgan", "rrdb", "esrgan")
 
 def save_pictures(place: Place) -> Path: # the table of squares
@@ -174,7 +187,7 @@ def save_pictures(place: Place) -> Path: # the table of squares
     write_rows(place.results/"pictures.csv", rows)
     return place.results/"pictures.csv"
 
-# %% ../nbs/3_tools/14_experiments.ipynb #e4783185
+# %% ../nbs/3_tools/14_experiments.ipynb #9bb8e3a8
 @dataclass(frozen=True)
 class Experiment:
     "A measurement that a command repeats."
@@ -183,7 +196,7 @@ class Experiment:
     run: Callable[[Place], Path]   # does what is missing, and returns the table
 
 EXPERIMENTS = {
-    "ingredients": Experiment("What is each ingredient of the released recipes worth?", 5,
+    "ingredients": Experiment("What is each ingredient of the released recipes worth?", 4,
                               partial(run_trials, "ingredients", INGREDIENTS)),
     "pictures": Experiment("How do the networks' results look?", 0.1, save_pictures)}
 

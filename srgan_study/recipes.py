@@ -57,14 +57,14 @@ _short = lambda warmup: Schedule("cosine", warmup=warmup)
 _srgan_demo = Recipe("srgan-demo", "srgan", data=Data(permute_colours=True),
     generator=dict(blocks=8, batch_norm=False, output="linear", skip="bilinear"), stages=(
     Stage("srresnet", 250, dict(l1=L1()), 1e-3, batch=8, patch=96, schedule=_short(20), clip=1, ema=0.98),
-    Stage("srgan", 100, dict(perceptual=_vgg16, grid=Grid(), adversarial=Adversarial(0.2, discriminator=dict(channels=32))),
+    Stage("srgan", 100, dict(perceptual=_vgg16, grid=Grid(5e4), adversarial=Adversarial(0.2, discriminator=dict(channels=32))),
           3e-4, batch=8, patch=96, schedule=_short(10), clip=1, ema=0.95)))
 
 _esrgan_demo = Recipe("esrgan-demo", "esrgan", data=Data(permute_colours=True),
     generator=dict(blocks=2, channels=32, growth=16), stages=(
     Stage("rrdb", 1200, dict(l1=L1()), 2e-3, batch=4, patch=96, schedule=_short(20), clip=1, ema=0.98),
-    Stage("esrgan", 100, dict(perceptual=_vgg16, grid=Grid(),
-                              adversarial=Adversarial(0.05, "relativistic", discriminator=dict(channels=16))),
+    Stage("esrgan", 100, dict(l1=L1(20), perceptual=_vgg16, grid=Grid(),
+                              adversarial=Adversarial(0.01, "relativistic", discriminator=dict(channels=16))),
           1e-3, batch=8, patch=96, schedule=_short(10), clip=1, ema=0.95)))
 
 # %% ../nbs/1_papers/09_recipes.ipynb #0900000d
@@ -76,9 +76,9 @@ _srgan_fast = Recipe("srgan-fast", "srgan", generator=dict(batch_norm=False, out
     Stage("srgan", 10_000, dict(perceptual=_vgg16, grid=Grid(), adversarial=Adversarial(0.2)), patch=96, **_gan)))
 
 _esrgan_fast = Recipe("esrgan-fast", "esrgan", generator=dict(blocks=6), stages=(
-    Stage("rrdb", 20_000, dict(l1=L1()), patch=64, **_psnr),
-    Stage("esrgan", 10_000, dict(perceptual=_vgg16, grid=Grid(), adversarial=Adversarial(0.05, "relativistic")), patch=96,
-          **_gan)))
+    Stage("rrdb", 20_000, dict(l1=L1()), patch=64, **_psnr | dict(learning_rate=1e-3)),
+    Stage("esrgan", 10_000, dict(l1=L1(20), perceptual=_vgg16, grid=Grid(), adversarial=Adversarial(0.01, "relativistic")),
+          patch=96, **_gan)))
 
 # %% ../nbs/1_papers/09_recipes.ipynb #0900000f
 RECIPES = {r.name: r for r in (_srgan_original, _srgan_paper, _srgan_fast, _srgan_demo,
