@@ -18,6 +18,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .esrgan import RRDBNet
 from .fast_layers import fast
+from .foreign import ForeignRRDBNet
+from .images import StudyError
 from .srgan import SRResNet
 from .weights import choose_precision, running_in
 
@@ -71,6 +73,16 @@ def _dense(x: torch.Tensor, *convs: nn.Conv2d) -> torch.Tensor:
     for conv in convs[:-1]: seen = torch.cat([seen, F.leaky_relu_(conv(seen), 0.2)], 1)
     return convs[-1](seen).add_(x) # the factor 0.2 is in the last one's weights
 
+def _dense_plus(x: torch.Tensor, conv1: nn.Conv2d, conv2: nn.Conv2d, conv3: nn.Conv2d, conv4: nn.Conv2d,
+                conv5: nn.Conv2d, conv1x1: nn.Conv2d) -> torch.Tensor:
+    "ESRGAN+'s step."
+    def after(conv, *seen): return F.leaky_relu_(conv(torch.cat(seen, 1)), 0.2)
+    x1 = after(conv1, x)
+    x2 = after(conv2, x, x1).add_(conv1x1(x))
+    x3 = after(conv3, x, x1, x2)
+    x4 = after(conv4, x, x1, x2, x3).add_(x2)
+    return conv5(torch.cat([x, x1, x2, x3, x4], 1)).add_(x)
+
 # %% ../nbs/3_tools/05_inference.ipynb #0000000c
 def _spread(activation: nn.PReLU, factor: int) -> nn.PReLU:
     "A PReLU moved before a pixel shuffle: a slope for each channel becomes one for each group of them."
@@ -113,8 +125,9 @@ class _RRDBNet(nn.Module):
             model.conv_first, model.conv_body, model.conv_hr, model.conv_last)
         self.blocks = nn.ModuleList(nn.ModuleList(nn.ModuleList(dense.children()) for dense in block.children())
                                     for block in model.body)
-        for block in self.blocks:
-            for *_, last in block: last.weight.mul_(0.2); last.bias.mul_(0.2)
+        for dense in (dense for block in model.body for dense in block.children()):
+            dense.conv5.weight.mul_(0.2); dense.conv5.bias.mul_(0.2)
+        if model.config.get("plus"): self.step = _dense_plus
         self.ups = nn.ModuleList(ConvAfterNearest(getattr(model, f"conv_up{i + 1}"), factor)
                                  for i, factor in enumerate(model.steps))
 
@@ -168,10 +181,30 @@ def _in_pieces(
         tick(1/len(pieces))
         if len(pieces) == 1: return part
         if result is None:
-            size = 1, part.shape[1], (rows.stop - rows.start)*scale, (columns.stop - columns.start)*scale
+            size = *part.shape[:2], (rows.stop - rows.start)*scale, (columns.stop - columns.start)*scale
             result = torch.empty(size, dtype=part.dtype, device=part.device, memory_format=torch.channels_last)
         result[..., times(keep_y, scale, rows.start), times(keep_x, scale, columns.start)] = part
     return result
+
+# %% ../nbs/3_tools/05_inference.ipynb #1f000001
+def _entering(
+    lr: torch.Tensor, # (1, 3, H, W), or with alpha (1, 4, H, W) if inputs and outputs are 4
+    inputs: int,      # channels that the network takes
+    outputs: int,     # and gives
+) -> torch.Tensor:    # (N, inputs, H, W)
+    "An image as a network takes it."
+    if inputs == 4 and lr.shape[1] == 3: return F.pad(lr, (0, 0, 0, 0, 0, 1), value=1.0) # an opaque alpha
+    if inputs == 1 and outputs == 1: return lr.transpose(0, 1)
+    if inputs == 1: return (lr*lr.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+    return lr
+
+def _leaving(
+    sr: torch.Tensor, # (N, outputs, H, W)
+    channels: int,    # 3, or 4 with alpha
+) -> torch.Tensor:    # (1, channels, H, W)
+    "What a network gave, as an image."
+    if sr.shape[1] == 1: sr = sr.transpose(0, 1).expand(1, 3, -1, -1)
+    return sr[:, :channels]
 
 # %% ../nbs/3_tools/05_inference.ipynb #00000014
 _SIDE, _TAIL_SIDE = 192, 96 # of a piece, in pixels of the features
@@ -189,6 +222,11 @@ class Prepared:
         return getattr(self.model, "unshuffle", 1)
 
     @property
+    def channels(self) -> tuple[int, int]:
+        "The channels of the images that the network takes and gives."
+        return getattr(self.model, "inputs", 3), getattr(self.model, "outputs", 3)
+
+    @property
     def device(self) -> torch.device: return next(self.layers.parameters()).device
 
     @property
@@ -198,16 +236,17 @@ class Prepared:
     def bytes_each(self) -> float:
         "What `features` holds in memory for each of their pixels."
         maps = 2 if self.layers.gain is None else 3
-        return maps*self.model.config["channels"]*self.number.itemsize
+        images = 3 if self.channels == (1, 1) else 1 # each colour by itself
+        return images*maps*self.model.config["channels"]*self.number.itemsize
 
     def features(self,
-        lr: torch.Tensor, # float32 (1, 3, H, W) in [0, 1]
+        lr: torch.Tensor, # float32 (1, 3, H, W) in [0, 1]; (1, 4, H, W) with alpha if `channels` is (4, 4)
         tick: Callable[[float], None] = lambda share: None, # told of every piece's share of the work
         side: int = _SIDE, # of a piece
     ) -> torch.Tensor:     # (1, C, H/fold, W/fold)
         "All but the tail."
         layers, ours = self.layers, partial(_in_pieces, side=side)
-        folded = F.pixel_unshuffle(lr, self.fold).to(self.number, memory_format=torch.channels_last)
+        folded = F.pixel_unshuffle(_entering(lr, *self.channels), self.fold).to(self.number, memory_format=torch.channels_last)
         features, share = ours(layers.first, folded, margin=4), 1/max(sum(map(len, layers.blocks)), 1)
         for block in layers.blocks:
             inner = features
@@ -224,10 +263,11 @@ class Prepared:
         rows: slice | None = None,   # what is wanted, in pixels of the features; everything if left out
         columns: slice | None = None,
         side: int = _TAIL_SIDE,
-    ) -> torch.Tensor:               # float32 (1, 3, H*scale, W*scale)
+    ) -> torch.Tensor:               # float32 (1, C, H*scale, W*scale), C as in `lr`
         "The tail."
         scale = self.model.scale*self.fold
-        return _in_pieces(self.layers.tail, features, lr, margin=3, side=side, scale=scale, rows=rows, columns=columns)
+        sr = _in_pieces(self.layers.tail, features, lr, margin=3, side=side, scale=scale, rows=rows, columns=columns)
+        return _leaving(sr, lr.shape[1])
 
     def __call__(self, lr: torch.Tensor) -> torch.Tensor:
         "The same as the model's."
@@ -243,19 +283,24 @@ class _AsItIs(Prepared):
 
     def image(self, features, lr, rows=None, columns=None, side=0):
         with running_in(self.precision, self.device):
-            image = self.layers(lr.contiguous(memory_format=torch.channels_last)).float()
-        return image[..., *(times(s, self.model.scale) if s else slice(None) for s in (rows, columns))]
+            image = self.layers(_entering(lr, *self.channels).contiguous(memory_format=torch.channels_last)).float()
+        return _leaving(image, lr.shape[1])[..., *(times(s, self.model.scale) if s else slice(None) for s in (rows, columns))]
 
 # %% ../nbs/3_tools/05_inference.ipynb #00000016
 def prepare(
-    model: nn.Module,        # SRResNet, RRDBNet; any other network with `.scale` is run as it is
+    model: nn.Module,        # SRResNet, RRDBNet, ForeignRRDBNet; any other network with `.scale` is run as it is
     precision: str = "auto", # "auto", "fp32", "bf16"; see `weights.choose_precision`
 ) -> Prepared:
-    "A copy of a network for running: the same results but for rounding."
+    "A copy of a network for running: the same results but for rounding. `StudyError` for channels that no image has."
+    inputs, outputs = getattr(model, "inputs", 3), getattr(model, "outputs", 3)
+    if not {inputs, outputs} <= {1, 3, 4}:
+        file = getattr(model, "metadata", {}).get("origin", {}).get("file", "the weights")
+        raise StudyError(f"{file}: takes {inputs} channels and gives {outputs}; only gray (1), RGB (3) and RGBA (4) "
+                         "are images, so use other weights")
     device = next(model.parameters()).device
     precision = choose_precision(precision, device)
     inside = copy.deepcopy(model).eval().requires_grad_(False)
-    kind = {SRResNet: _SRResNet, RRDBNet: _RRDBNet}.get(type(model))
+    kind = {SRResNet: _SRResNet, RRDBNet: _RRDBNet, ForeignRRDBNet: _RRDBNet}.get(type(model))
     if kind is None: return _AsItIs(model, inside, precision)
     with torch.device("meta"): outline = type(model)(**model.config).eval() # no numbers, so that the model can go
     prepared = Prepared(outline, kind(inside), precision)

@@ -20,30 +20,34 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from . import ncnn_files
 from .datasets import fetch, remote_size, sha256_of_file
 from .esrgan import RRDBNet
+from .foreign import ForeignRRDBNet, architecture_of, other_architecture, rrdbnet_options
 from .images import StudyError, explain_os_errors, whole_file
 from .srgan import SRResNet
 
 # %% ../nbs/3_tools/04_weights.ipynb #00000005
-NETWORKS = {"SRResNet": SRResNet, "RRDBNet": RRDBNet}
+NETWORKS = {"SRResNet": SRResNet, "RRDBNet": RRDBNet, "ForeignRRDBNet": ForeignRRDBNet}
 FORMAT_VERSION = 1
 _KEY = "srgan_study"
 
+def _halved(state: dict) -> dict: return {k: v.half() if v.ndim > 1 else v for k, v in state.items()}
+
 def save(
     path: str | Path,   # where to write, *.safetensors
-    model: nn.Module,   # an SRResNet or RRDBNet
+    model: nn.Module,   # one of NETWORKS
     half: bool = False, # kernels in 16 bit: half the size, about three digits
     **metadata,         # anything that JSON can hold: recipe, data, commit, figures
 ) -> None:
     "Write a generator as safetensors that say what they are; whole or not at all. `StudyError` for another suffix."
     name = type(model).__name__
-    if name not in NETWORKS: raise ValueError(f"only {' and '.join(NETWORKS)} can be saved, not {name}")
+    if name not in NETWORKS: raise ValueError(f"only {', '.join(NETWORKS)} can be saved, not {name}")
     if Path(path).suffix != ".safetensors":
         raise StudyError(f"{path}: weights are written as safetensors; end the name in .safetensors")
     about = metadata | dict(format_version=FORMAT_VERSION, architecture=name, config=model.config, scale=model.scale)
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    if half: tensors = {k: v.half() if v.ndim > 1 else v for k, v in tensors.items()}
+    if half: tensors = _halved(tensors)
     with whole_file(path) as file:
         file.write(safetensors.torch.save(tensors, {_KEY: json.dumps(about, sort_keys=True)}))
 
@@ -58,7 +62,7 @@ def _numbered(state: dict, pattern: str) -> int:
 def _config_of(state: dict) -> tuple[str, dict]:
     "The architecture and as much of its configuration as the tensors tell; keys as in our classes."
     try:
-        if "body.0.rdb1.conv1.weight" in state: return "RRDBNet", _rrdbnet_config(state)
+        if "body.0.rdb1.conv1.weight" in state: return rrdbnet_options(state, _numbered(state, r"body\.(\d+)\."))
         channels = len(state["conv_first.0.weight"])
         factor = round((len(state["upsample.0.0.weight"])/channels)**0.5)
         return "SRResNet", dict(scale=factor**_numbered(state, r"upsample\.(\d+)\."),
@@ -67,16 +71,6 @@ def _config_of(state: dict) -> tuple[str, dict]:
     except KeyError as e: raise StudyError(f"no whole network: {e} is missing") from None
     except (TypeError, ValueError, IndexError, ZeroDivisionError):
         raise StudyError("no network: its layers have impossible shapes") from None
-
-_FOLDED = {3: 1, 12: 2, 48: 4} # channels that the first layer takes: pixels of a side that were folded into them
-
-def _rrdbnet_config(state: dict) -> dict:
-    channels, inputs = state["conv_first.weight"].shape[:2]
-    if inputs not in _FOLDED:
-        raise StudyError(f"its first layer takes {inputs} channels; known are 3 (RGB), 12 and 48 (RGB, folded)")
-    steps = sum(bool(re.fullmatch(r"conv_up\d\.weight", k)) for k in state)
-    return dict(scale=2**steps//_FOLDED[inputs], blocks=_numbered(state, r"body\.(\d+)\."), channels=channels,
-                growth=len(state["body.0.rdb1.conv1.weight"]), unshuffle=_FOLDED[inputs])
 
 # %% ../nbs/3_tools/04_weights.ipynb #0000000a
 def _build(architecture: str, config: dict, state: dict) -> nn.Module:
@@ -129,16 +123,17 @@ def _ours(state: dict, about: dict) -> nn.Module:
     name, found = _config_of(state)
     said = {"unshuffle": 1} | config # older files don't mention it
     differs = {k: v for k, v in found.items() if said.get(k) != v
-               and not (k == "scale" and name == "RRDBNet" and config.get(k) == 3 and v == 2)}
+               and not (k == "scale" and name != "SRResNet" and config.get(k) == 3 and v == 2)}
     if name != architecture or differs:
         raise StudyError(f"says {architecture} {config}, but its tensors are {name} {found}")
     return _build(architecture, config, state)
 
 # %% ../nbs/3_tools/04_weights.ipynb #0000000e
 _DIALECTS = { # name: (the key that gives it away, its configuration beyond the tensors, [(pattern, ours)])
-    "ESRGAN's first release": ("model.0.weight", {}, [
+    "ESRGAN's first release": ("model.1.sub.0.RDB1.conv1.0.weight", {}, [
         (r"model\.0\.(\w+)", r"conv_first.\1"),
         (r"model\.1\.sub\.(\d+)\.RDB(\d)\.conv(\d)\.0\.(\w+)", r"body.\1.rdb\2.conv\3.\4"),
+        (r"model\.1\.sub\.(\d+)\.RDB(\d)\.conv1x1\.(\w+)", r"body.\1.rdb\2.conv1x1.\3"), # ESRGAN+
         (r"model\.1\.sub\.\d+\.(\w+)", r"conv_body.\1")]), # the layers after these are numbered by scale, see below
     "ESRGAN's second release": ("RRDB_trunk.0.RDB1.conv1.weight", {}, [
         (r"RRDB_trunk\.(\d+)\.RDB(\d)\.(.+)", r"body.\1.rdb\2.\3"), (r"trunk_conv\.(\w+)", r"conv_body.\1"),
@@ -181,25 +176,30 @@ def _first_release_tail(state: dict) -> dict:
     rename = lambda key: re.sub(r"model\.(\d+)\.(weight|bias)", named, key)
     return {rename(k): v for k, v in state.items()}
 
-def _translate(state: dict, scale: int | None) -> tuple[str, str, dict, dict]:
-    "A foreign state dict as (dialect, architecture, config, our state dict)."
-    for dialect, (sign, beyond, table) in _DIALECTS.items():
-        if sign not in state: continue
-        if dialect == "ESRGAN's first release":
-            state = _first_release_tail(state)
-            table = [*table, (r"(conv_(?:up\d|hr|last)\.\w+)", r"\1")]
-        ours = {}
-        for key, tensor in state.items():
-            match = next((re.sub(f"^{pattern}$", name, key) for pattern, name in table
-                          if re.fullmatch(pattern, key)), key)
-            if match in ours: raise StudyError(f"two of its tensors mean {match}")
-            ours[match] = tensor
-        architecture, config = _config_of(ours)
-        if architecture == "RRDBNet" and scale == 3 and config["scale"] == 2:
-            config["scale"] = 3 # one step either way
-        if scale is not None and config["scale"] != scale:
-            raise StudyError(f"enlarges by {config['scale']}, not by {scale}")
-        return dialect, architecture, config | beyond, ours
+def _dialect_of(state: dict) -> str:
+    "The dialect of a foreign state dict; empty if it is none of the table's."
+    return next((dialect for dialect, (sign, *_) in _DIALECTS.items() if sign in state), "")
+
+def _translate(state: dict, dialect: str, scale: int | None) -> tuple[str, dict, dict]:
+    "A foreign state dict as (architecture, config, our state dict)."
+    _, beyond, table = _DIALECTS[dialect]
+    if dialect == "ESRGAN's first release":
+        state = _first_release_tail(state)
+        table = [*table, (r"(conv_(?:up\d|hr|last)\.\w+)", r"\1")]
+    ours = {}
+    for key, tensor in state.items():
+        match = next((re.sub(f"^{pattern}$", name, key) for pattern, name in table
+                      if re.fullmatch(pattern, key)), key)
+        if match in ours: raise StudyError(f"two of its tensors mean {match}")
+        ours[match] = tensor
+    architecture, config = _config_of(ours)
+    if architecture != "SRResNet" and scale == 3 and config["scale"] == 2: config["scale"] = 3 # one step either way
+    return architecture, config | beyond, ours
+
+# %% ../nbs/3_tools/04_weights.ipynb #7e000002
+def _not_ours(state: dict, foreign: bool) -> nn.Module:
+    "A network through spandrel, or the `StudyError` that says what the file holds."
+    if name := architecture_of(state): return other_architecture(state, name, foreign)
     if "upsample.0.0.weight" in state and "conv_first.0.weight" in state:
         raise StudyError("is a bare SRResNet, whose tensors don't tell if it ends in a tanh; "
                          "write it with weights.save, or export it again")
@@ -208,7 +208,23 @@ def _translate(state: dict, scale: int | None) -> tuple[str, str, dict, dict]:
                      f"known are {', '.join(_DIALECTS)}")
 
 # %% ../nbs/3_tools/04_weights.ipynb #00000012
-_WRAPPINGS = ("params_ema", "ema_state_dict", "params", "state_dict")
+_WRAPPINGS = ("params_ema", "params-ema", "ema_state_dict", "model_ema", "ema", "g_ema", "params", "state_dict",
+              "model_state_dict", "net_g", "netG", "generator", "model", "net") # the averaged weights come first
+
+def _unwrapped(content: dict) -> tuple[dict, str]:
+    "The innermost state dict, and the wrappings around it."
+    taken = []
+    while wrapping := next((w for w in _WRAPPINGS if content.get(w) and isinstance(content[w], dict)), None):
+        taken.append(wrapping)
+        content = content[wrapping]
+    return content, ".".join(taken)
+
+def _bare(state: dict) -> dict:
+    "The generator's tensors, without what training programs write before their names."
+    state = {re.sub(r"^((module|_orig_mod)\.)+", "", str(k)): v for k, v in state.items() if k != "n_averaged"}
+    for prefix in ("generator.", "net_g.", "netG."):
+        if own := {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}: return _bare(own)
+    return state
 
 def _read_pickle(data: bytes) -> tuple[dict, dict, str]:
     "The state dict of a .pth file, what `export` wrote beside it, and the wrapping that it was taken from."
@@ -228,43 +244,11 @@ def _read_pickle(data: bytes) -> tuple[dict, dict, str]:
     try: about = json.loads(content.get(_KEY, "{}"))
     except (TypeError, ValueError): about = None
     if not isinstance(about, dict): raise StudyError(f"its {_KEY} entry is damaged; export it again")
-    taken = next((w for w in _WRAPPINGS if isinstance(content.get(w), dict)), "")
-    state = content[taken] if taken else content
-    bare = {re.sub(r"^((module|_orig_mod)\.)+", "", str(k)): v for k, v in state.items() if k != "n_averaged"}
-    return bare, about, taken
-
-# %% ../nbs/3_tools/04_weights.ipynb #00000014
-_HALF_TAG = 0x01306B47
-_RRDBNET_LAYERS = {"Input", "Split", "Convolution", "Concat", "Eltwise", "BinaryOp", "Interp"}
-
-def _read_ncnn(path: Path, data: bytes) -> dict:
-    "The state dict of an RRDBNet in ncnn's format, BasicSR's keys; the .param file lies beside the .bin."
-    listing = path.with_suffix(".param")
-    if not listing.exists(): raise StudyError(f"needs {listing.name} beside it, which lists its layers")
-    with listing.open(errors="replace") as file: layers = [line.split() for line in file.read(1 << 20).splitlines()]
-    others = {layer[0] for layer in layers if len(layer) > 3} - _RRDBNET_LAYERS
-    if others: raise StudyError(f"has layers that no RRDBNet has ({', '.join(sorted(others)[:3])}); use an RRDBNet")
-    sizes = [dict(f.split("=", 1) for f in layer[4:] if "=" in f) for layer in layers if layer[:1] == ["Convolution"]]
-    tensors, at = [], 0
-    try:
-        for size in sizes:
-            count, out, side = int(size["6"]), int(size["0"]), int(size["1"])
-            kind = {_HALF_TAG: np.float16, 0: np.float32}[struct.unpack_from("<I", data, at)[0]]
-            kernel = np.frombuffer(data, kind, count, at + 4); at += 4 + -(-kernel.nbytes//4)*4
-            bias = np.frombuffer(data, np.float32, out, at); at += bias.nbytes
-            weight = kernel.astype(np.float32).reshape(out, -1, side, side)
-            tensors.append([torch.from_numpy(weight), torch.from_numpy(bias.copy())])
-    except (KeyError, ValueError, struct.error):
-        raise StudyError(f"does not fit {listing.name}; fetch both again") from None
-    blocks, left = divmod(len(tensors) - 6, 15)
-    if at != len(data) or left or blocks < 1: raise StudyError("is no RRDBNet x4 in ncnn's format, or cut short")
-    names = ["conv_first",
-             *[f"body.{b}.rdb{r}.conv{c}" for b in range(blocks) for r in (1, 2, 3) for c in (1, 2, 3, 4, 5)],
-             "conv_body", "conv_up1", "conv_up2", "conv_hr", "conv_last"]
-    return {f"{name}.{part}": t for name, pair in zip(names, tensors) for part, t in zip(("weight", "bias"), pair)}
+    state, taken = _unwrapped(content)
+    return _bare(state), about, taken
 
 # %% ../nbs/3_tools/04_weights.ipynb #00000016
-def _read(path: Path, scale: int | None = None) -> nn.Module:
+def _read(path: Path, scale: int | None = None, foreign: bool = False) -> nn.Module:
     "Any weights file as a network; every complaint names the file."
     try:
         if path.stat().st_size > _MAX_BYTES:
@@ -274,17 +258,19 @@ def _read(path: Path, scale: int | None = None) -> nn.Module:
         if data[:512].lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<": # perhaps after a byte order mark
             raise StudyError("is a web page, not weights; download the file itself")
         about, origin = {}, None
-        if data[8:9] == b"{": state, about = _read_safetensors(data); taken = ""
+        if data[8:9] == b"{":
+            state, about = _read_safetensors(data)
+            state, taken = state if about else _bare(state), ""
         elif path.suffix == ".bin" and data[:2] != b"PK" and data[:1] != b"\x80":
-            state, taken = _read_ncnn(path, data), "ncnn"
+            state, taken = ncnn_files.read(path, data), "ncnn"
         else: state, about, taken = _read_pickle(data)
         odd = [k for k, v in state.items()
                if not isinstance(v, torch.Tensor) or v.numel()*v.element_size() > v.untyped_storage().nbytes()]
         if odd: raise StudyError(f"{odd[0]!r} is no plain tensor, so this is no state dict")
         if about: model = _ours(state, about)
         else:
-            dialect, architecture, config, state = _translate(state, scale)
-            model = _build(architecture, config, state)
+            dialect = _dialect_of(state)
+            model = _build(*_translate(state, dialect, scale)) if dialect else _not_ours(state, foreign)
             origin = dict(file=path.name, dialect=dialect, taken=taken)
     except OSError as e: raise StudyError(f"{path}: can't be read ({e.strerror or e}); check the path") from None
     except StudyError as e: raise StudyError(f"{path}: {e}") from None
@@ -366,11 +352,12 @@ def resolve(
 def load(
     name_or_path: str | Path,  # as for `resolve`; a file of ours, or any that `import_checkpoint` takes
     scale: int | None = None,  # raise `StudyError` where the network has another
+    foreign: bool = False,     # let spandrel, if it is installed, read other architectures
 ) -> nn.Module:                # (N, 3, H, W) in [0, 1] to (N, 3, H*scale, W*scale); has .scale, .config, .metadata
     """A trained generator, in eval mode and without gradients. Never goes online.
 
     Raises `StudyError` for a file that is missing, damaged, hostile, or another network's."""
-    return _read(resolve(name_or_path), scale)
+    return _read(resolve(name_or_path), scale, foreign)
 
 # %% ../nbs/3_tools/04_weights.ipynb #0000001c
 def _noted(path: Path) -> dict:
@@ -408,13 +395,20 @@ def import_checkpoint(
     file: str | Path,         # .pth, .pt, .safetensors, or ncnn's .bin with its .param beside it
     out: str | Path,          # *.safetensors
     scale: int | None = None, # checked; for an RRDBNet with one upsampling step it chooses between 2 (assumed) and 3
+    force: bool = False,      # overwrite what is there
 ) -> nn.Module:               # the network, as `load` gives it
     "Turn somebody's checkpoint into ours, with its origin noted; all keys must match. Raises `StudyError`."
     path = Path(file)
     if not path.is_file(): raise StudyError(f"{path}: no such file; check the path")
+    _check_free(force, Path(out))
     model = _read(path, scale)
     _save_imported(out, model, file=path.name)
     return model
+
+def _check_free(force: bool, *paths: Path) -> None:
+    "`StudyError` for a file that exists, unless it may be overwritten."
+    there = next((path for path in paths if path.exists() and not force), None)
+    if there: raise StudyError(f"{there}: is there already; choose another place, or --force to overwrite it")
 
 def _save_imported(out: str | Path, model: nn.Module, **source) -> None:
     "Write a network that `_read` read, with what it said about itself and its source."
@@ -471,49 +465,81 @@ def _from_address(url: str, sha256: str | None) -> tuple[str, str, str]:
     return name, url, sha256.lower()
 
 # %% ../nbs/3_tools/04_weights.ipynb #00000038
-FORMATS = ("safetensors", "pth", "onnx", "hub")
+FORMATS = ("safetensors", "pth", "onnx", "ncnn", "hub")
 
-def export(
-    name_or_path: str | Path, # a name from `known()`, or a file
-    out: str | Path,          # where to write: a file, for "hub" a folder
-    format: str | None = None, # one of FORMATS; by default what `out` ends in
-) -> None:
-    "Write weights for other programs; ONNX takes any height and width. Raises `StudyError`."
-    suffix = Path(out).suffix.removeprefix(".")
+def _files(out: Path, form: str) -> list[Path]:
+    "What `export` writes."
+    if form == "hub": return [out/"model.safetensors", out/"config.json"]
+    if form != "ncnn": return [out]
+    stem = out.with_suffix("") if out.suffix in (".param", ".bin") else out
+    return [stem.with_name(f"{stem.name}.param"), stem.with_name(f"{stem.name}.bin")]
+
+def _checked_format(out: Path, format: str | None, precision: str) -> str:
+    suffix = {"param": "ncnn", "bin": "ncnn"}.get(out.suffix[1:], out.suffix[1:])
     form = format or suffix
     if suffix in FORMATS and form != suffix:
-        raise StudyError(f"{out}: ends in .{suffix} but was to be {form}; change one of the two")
+        raise StudyError(f"{out}: ends in {out.suffix} but was to be {form}; change one of the two")
     if form not in FORMATS: raise StudyError(f"{out}: unknown format {form!r}; use one of {', '.join(FORMATS)}")
+    if precision not in ("fp32", "fp16"): raise StudyError(f"precision {precision!r}: unknown; use fp32 or fp16")
+    return form
+
+# %% ../nbs/3_tools/04_weights.ipynb #7e000003
+def export(
+    name_or_path: str | Path, # a name from `known()`, or a file
+    out: str | Path,          # where to write: a file, for "hub" a folder, for "ncnn" a name without suffix
+    format: str | None = None, # one of FORMATS; by default what `out` ends in
+    precision: str = "fp32",  # or "fp16": kernels in 16 bit
+    force: bool = False,      # overwrite what is there
+) -> list[Path]:              # the files that were written
+    "Write weights for other programs; ONNX takes any height and width. Raises `StudyError`."
+    out, half = Path(out), precision == "fp16"
+    form = _checked_format(out, format, precision)
+    files = _files(out, form)
+    _check_free(force, *files)
     model = load(name_or_path)
     about = {k: v for k, v in model.metadata.items() if k != "sha256"}
-    if form == "safetensors": return save(out, model, **about)
-    if form == "hub": return save_pretrained(model, out, **about)
-    if form == "pth":
-        tensors = {k: v.contiguous() for k, v in model.state_dict().items()}
-        data = io.BytesIO() # for a full disk, torch.save has an error of its own kind
-        torch.save({"params": tensors, _KEY: json.dumps(about, sort_keys=True)}, data)
-        with whole_file(out) as file: file.write(data.getbuffer())
+    if form == "safetensors": save(out, model, half, **about)
+    elif form == "hub": save_pretrained(model, out, half=half, **about)
     else:
-        data = _onnx(model, Path(out))
-        with whole_file(out) as file: file.write(data)
+        try: contents = (_pth if form == "pth" else _onnx if form == "onnx" else _ncnn)(model, half, about)
+        except StudyError as e: raise StudyError(f"{out}: {e}") from None
+        for path, content in zip(files, contents):
+            with whole_file(path) as file: file.write(content)
+    return files
+
+def _pth(model: nn.Module, half: bool, about: dict) -> list[bytes]:
+    tensors = {k: v.contiguous() for k, v in (_halved if half else dict)(model.state_dict()).items()}
+    data = io.BytesIO() # for a full disk, torch.save has an error of its own kind
+    torch.save({"params": tensors, _KEY: json.dumps(about, sort_keys=True)}, data)
+    return [data.getvalue()]
+
+def _ncnn(model: nn.Module, half: bool, about: dict) -> list[bytes]:
+    listing, numbers = ncnn_files.written(model, half)
+    return [listing.encode(), numbers]
 
 # %% ../nbs/3_tools/04_weights.ipynb #0000003e
-def _onnx(model: nn.Module, out: Path) -> bytes:
+class _InHalf(nn.Module):
+    "A network in 16 bit that takes and gives float32."
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model.half()
+
+    def forward(self, lr): return self.model(lr.half()).float()
+
+def _onnx(model: nn.Module, half: bool, about: dict) -> list[bytes]:
     "The network as an ONNX model (input `lr`, output `sr`, height and width free)."
     absent = [p for p in ("onnx", "onnxscript") if importlib.util.find_spec(p) is None]
-    if absent:
-        raise StudyError(f"{out}: writing ONNX needs the package {' and '.join(absent)}; "
-                         "pip install 'srgan_study[onnx]'")
-    example = torch.rand(1, 3, 24, 32)
+    if absent: raise StudyError(f"writing ONNX needs the package {' and '.join(absent)}; pip install 'srgan_study[onnx]'")
+    example = torch.rand(1, getattr(model, "inputs", 3), 24, 32)
     free = {0: torch.export.Dim("images"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
+    note = json.dumps(model.metadata, sort_keys=True)
+    model = (_InHalf(model) if half else model).to(memory_format=torch.contiguous_format)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore") # about the exporter's own future
-        program = torch.onnx.export(
-            model.to(memory_format=torch.contiguous_format), (example,), dynamo=True,
-            input_names=["lr"], output_names=["sr"], dynamic_shapes=(free,), verbose=False)
-    about = json.dumps({k: v for k, v in model.metadata.items()}, sort_keys=True)
-    program.model_proto.metadata_props.add(key=_KEY, value=about)
-    return program.model_proto.SerializeToString()
+        program = torch.onnx.export(model.eval(), (example,), dynamo=True, input_names=["lr"], output_names=["sr"],
+                                    dynamic_shapes=(free,), verbose=False)
+    program.model_proto.metadata_props.add(key=_KEY, value=note)
+    return [program.model_proto.SerializeToString()]
 
 # %% ../nbs/3_tools/04_weights.ipynb #00000041
 _CARD = """---
@@ -523,14 +549,14 @@ tags: [super-resolution, {tag}]
 ---
 # {architecture} x{scale}
 
-Enlarges RGB images by {scale}: (N, 3, H, W) in [0, 1] to (N, 3, H*{scale}, W*{scale}). {told}
+Enlarges images by {scale}: (N, {inputs}, H, W) in [0, 1] to (N, {outputs}, H*{scale}, W*{scale}). {told}
 
     from srgan_study import weights
     model = weights.from_pretrained("FOLDER or OWNER/NAME")
 """
 
 def save_pretrained(
-    model: nn.Module,   # an SRResNet or RRDBNet
+    model: nn.Module,   # one of NETWORKS
     folder: str | Path, # made when missing; a README.md that is there stays
     **metadata,         # as for `save`
 ) -> None:
@@ -543,7 +569,8 @@ def save_pretrained(
     if not (folder/"README.md").exists():
         told = f"Its weights: {story}." if (story := _story(metadata)) else ""
         card = _CARD.format(architecture=architecture, scale=model.scale, told=told,
-                            tag={"SRResNet": "srgan", "RRDBNet": "esrgan"}[architecture])
+                            inputs=getattr(model, "inputs", 3), outputs=getattr(model, "outputs", 3),
+                            tag="srgan" if architecture == "SRResNet" else "esrgan")
         with whole_file(folder/"README.md", "w") as file: file.write(card)
 
 def from_pretrained(
@@ -576,9 +603,11 @@ def interpolate(
     b: str | Path,   # weights at alpha = 1, the GAN; same architecture
     out: str | Path, # *.safetensors
     alpha: float,    # 0..1, the share of b
+    force: bool = False, # overwrite what is there
 ) -> nn.Module:      # the network between, as `load` gives it
     "Network interpolation (ESRGAN, sec. 3.4). `StudyError` where the two differ in more than their weights."
     if not 0 <= alpha <= 1: raise StudyError(f"alpha is between 0 and 1, not {alpha}")
+    _check_free(force, Path(out))
     first, second = load(a), load(b)
     if not same_network(first, second):
         raise StudyError(f"{a} and {b}: different networks can't be mixed ({type(first).__name__} {first.config}, "

@@ -1,4 +1,5 @@
 "The upscale command as people use it: files of every kind, and what goes wrong while it runs."
+import hashlib
 import io
 import os
 import resource
@@ -7,7 +8,9 @@ import struct
 import subprocess
 import sys
 import time
+import tracemalloc
 import zlib
+from fractions import Fraction
 
 import imagecodecs
 import numpy as np
@@ -15,12 +18,13 @@ import pytest
 import skimage.data
 import tifffile
 import torch
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, features
 
-from srgan_study import cli
+from srgan_study import cli, upscaling
+from srgan_study.images import imresize
 from srgan_study.pictures import read_picture
 from srgan_study.srgan import SRResNet
-from srgan_study.weights import save
+from srgan_study.weights import interpolate, save
 
 COMMAND = [sys.executable, "-c", "from srgan_study.cli import main; main()"]
 PHOTO = Image.fromarray(skimage.data.chelsea()[80:120, 140:200]) # 60 x 40
@@ -201,6 +205,182 @@ def test_places_that_cant_be(place, upscale, tmp_path):
     status, said = upscale(tmp_path/"in.png", "--out", tmp_path/place)
     assert status == 1 and said.count("\n") == 1 and place.split("/")[-1] in said and said.startswith("srgan-study: /"), said
     assert os.listdir(tmp_path) == ["in.png"]
+
+def pixels(path):
+    "What is in a file, read by Pillow, or by imagecodecs if it has 16 bits a channel."
+    if path.suffix == ".png" and path.read_bytes()[24] == 16: return imagecodecs.png_decode(path.read_bytes())
+    with Image.open(path) as file: return np.asarray(file)
+
+SIZES = { # options: (the result's size/the input's, width, height) for 60 x 40
+    ("--outscale", 2.5): (Fraction(5, 2), 150, 100), ("--outscale", 1.25): (Fraction(5, 4), 75, 50),
+    ("--outscale", 0.37): (Fraction(37, 100), 23, 15), ("--outscale", 6): (Fraction(6), 360, 240),
+    ("--width", 97): (Fraction(97, 60), 97, 65), ("--height", 333): (Fraction(333, 40), 500, 333),
+    ("--width", 240): (Fraction(4), 240, 160)}
+
+@pytest.mark.parametrize("options", SIZES, ids=lambda options: " ".join(map(str, options)))
+@pytest.mark.parametrize("name", ["a b.PNG", "alpha.png", "deep.png", "deep gray, one clear.png", "gray.JPG", "alpha.tif"])
+def test_any_size_is_imresize_of_the_networks_result(name, options, upscale, tmp_path):
+    scale, width, height = SIZES[options]
+    (tmp_path/name).write_bytes(KINDS[name][0])
+    suffix = ".tif" if name.endswith("tif") else ".png"
+    for out, more in (("x4", ()), ("sized", options)):
+        assert upscale(tmp_path/name, "--out", tmp_path/(out + suffix), "--tile", 16, *more) == (0, "")
+    x4, sized = pixels(tmp_path/("x4" + suffix)), pixels(tmp_path/("sized" + suffix))
+    assert sized.shape[:2] == (height, width) and sized.dtype == x4.dtype and sized.shape[2:] == x4.shape[2:]
+    whole = imresize(x4 if x4.dtype == np.uint8 else x4.astype(np.float64), scale/4)
+    if x4.dtype == np.uint16: whole = np.floor(whole + 0.5).clip(0, 65535).astype(np.uint16)
+    assert np.array_equal(sized, whole)
+
+@pytest.mark.parametrize("scale", [2, 6])
+def test_any_size_against_pillows_bicubic(scale, upscale, tmp_path):
+    PHOTO.save(tmp_path/"in.png")
+    upscale(tmp_path/"in.png", "--out", tmp_path/"x4.png")
+    upscale(tmp_path/"in.png", "--out", tmp_path/"sized.png", "--outscale", scale)
+    theirs = Image.open(tmp_path/"x4.png").resize((60*scale, 40*scale), Image.Resampling.BICUBIC)
+    off = np.abs(pixels(tmp_path/"sized.png").astype(int) - np.asarray(theirs))
+    assert off.max() <= 2 and off.mean() < 0.2 # Pillow computes with integers, and begins with the other axis
+
+def test_memory_for_any_size_stays_bounded():
+    "3 million pixels come in bands; of their 72 MB in float64 only a few are held."
+    bands = (np.full((64, 150, 3), 128, np.uint8) for _ in range(20_000//64))
+    tracemalloc.start()
+    rows = sum(len(band) for band in upscaling.resized(bands, (20_000//64*64, 150), Fraction(1, 2)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert rows == 20_000//64*32 and peak < 20e6
+
+avif = pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+FORMATS = ["png", "jpg", "webp", "tiff", pytest.param("avif", marks=avif)]
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_format_of_a_folder(form, upscale, tmp_path):
+    (tmp_path/"in/sub").mkdir(parents=True)
+    PHOTO.save(tmp_path/"in/one.png"); GRAY.save(tmp_path/"in/sub/two.jpg")
+    assert upscale(tmp_path/"in", "--out", tmp_path/"out", "--format", form, "--suffix", "_x4") == (0, "")
+    assert sorted(str(p.relative_to(tmp_path/"out")) for p in (tmp_path/"out").rglob("*.*")) == [f"one_x4.{form}", f"sub/two_x4.{form}"]
+    plain = imresize(PIXELS, 4).astype(int)
+    with Image.open(tmp_path/f"out/one_x4.{form}") as file:
+        assert file.format == {"jpg": "JPEG"}.get(form, form.upper()) and file.size == (240, 160)
+        assert np.abs(np.asarray(file.convert("RGB")) - plain).mean() < 5 # bilinear, then perhaps lossy, against bicubic
+
+@pytest.mark.parametrize("form", ["jpg", "webp", pytest.param("avif", marks=avif)])
+def test_quality(form, upscale, tmp_path):
+    PHOTO.save(tmp_path/"in.png")
+    upscale(tmp_path/"in.png", "--out", tmp_path/"exact.png")
+    exact, sizes, errors = pixels(tmp_path/"exact.png").astype(int), [], []
+    for words in (("--quality", 20), ("--quality", 80), ()):
+        out = tmp_path/f"{len(words)}{words[-1:]}.{form}"
+        assert upscale(tmp_path/"in.png", "--out", out, *words) == (0, "")
+        sizes.append(out.stat().st_size); errors.append(np.square(pixels(out) - exact).mean())
+    assert sizes == sorted(sizes) and errors == sorted(errors, reverse=True) and len({*sizes}) == 3
+    assert errors[2] == 0 or form != "webp" # lossless
+
+def test_pillow_without_avif(upscale, tmp_path, monkeypatch):
+    PHOTO.save(tmp_path/"in.png")
+    known = {k: v for k, v in Image.registered_extensions().items() if v != "AVIF"}
+    monkeypatch.setattr(Image, "registered_extensions", lambda: known)
+    for words in (("--out", tmp_path/"out.avif"), ("--out", tmp_path/"out", "--format", "avif")):
+        status, said = upscale(tmp_path/"in.png", *words)
+        assert status == 1 and said.count("\n") == 1 and "install Pillow 11.3" in said
+
+def test_a_stopped_folder_continues(upscale, tmp_path):
+    (tmp_path/"in").mkdir()
+    for name in "abcd": PHOTO.save(tmp_path/f"in/{name}.png")
+    words = tmp_path/"in", "--out", tmp_path/"out", "--format", "webp", "--suffix", "_x4"
+    upscale(*words)
+    whole = {p.name: p.read_bytes() for p in (tmp_path/"out").iterdir()}
+    for name in "bd": (tmp_path/f"out/{name}_x4.webp").unlink()
+    os.utime(tmp_path/"out/a_x4.webp", (1, 1))
+    status, said = upscale(*words, "--skip-existing")
+    assert (status, said) == (0, "2 of 4 results were there already\n")
+    assert {p.name: p.read_bytes() for p in (tmp_path/"out").iterdir()} == whole
+    assert (tmp_path/"out/a_x4.webp").stat().st_mtime == 1
+    assert upscale(*words, "--skip-existing")[0] == 0 # nothing is left to do
+
+def test_results_next_to_their_sources(upscale, tmp_path):
+    "With a suffix a folder can hold both, and a second run takes no result for a source. A source is never done."
+    PHOTO.save(tmp_path/"a.png"); PHOTO.save(tmp_path/"b_x4.png") # the second is no result
+    for _ in range(2): assert upscale(tmp_path, "--out", tmp_path, "--suffix", "_x4", "--skip-existing")[0] == 0
+    assert sorted(os.listdir(tmp_path)) == ["a.png", "a_x4.png", "b_x4.png", "b_x4_x4.png"]
+    for words in ((), ("--skip-existing",), ("--force",)):
+        status, said = upscale(tmp_path/"a.png", "--out", tmp_path, *words)
+        assert status == 1 and "is the source" in said
+
+def test_an_input_given_twice_is_done_once(upscale, tmp_path, monkeypatch):
+    (tmp_path/"in/sub").mkdir(parents=True)
+    PHOTO.save(tmp_path/"in/a.png"); PHOTO.save(tmp_path/"in/sub/b.png")
+    (tmp_path/"in/link.png").symlink_to("a.png"); (tmp_path/"other").symlink_to("in")
+    monkeypatch.chdir(tmp_path)
+    status, said = upscale("in", "in/", "./in/*.png", tmp_path/"in/sub/../a.png", "other/a.png", "in/sub/b.png", "--out", "out")
+    assert (status, said) == (0, "")
+    assert sorted(str(p.relative_to("out")) for p in upscaling.Path("out").rglob("*.png")) == ["a.png", "link.png", "sub/b.png"]
+    assert upscale("in/a.png", "in/a.p*", "--out", "one.png") == (0, "")
+
+@pytest.mark.parametrize("form", [*FORMATS, "bmp"])
+def test_metadata_says_what_made_it(form, upscale, weights, tmp_path):
+    exif = turned(1); exif[0x010F] = "Camera & Sons"; exif[0x0131] = "Firmware 2"
+    PHOTO.save(tmp_path/"camera.jpg", exif=exif, icc_profile=SRGB); PHOTO.save(tmp_path/"plain.png")
+    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+    for name, words in (("camera.jpg", ()), ("plain.png", ("--width", 100))):
+        out = tmp_path/f"{name}.{form}"
+        assert upscale(tmp_path/name, "--out", out, *words)[0] == 0
+        with Image.open(out) as file:
+            if form == "bmp": continue # it has no place for it
+            found = file.getexif()
+            assert f"bilinear x4, SHA-256 of the weights {sha256}" in found[0x0131]
+            assert found[0x0131].startswith("srgan-study ") or name == "camera.jpg"
+            assert found[0x0131].startswith("Firmware 2; srgan-study ") or name == "plain.png"
+            assert found[0x0131].endswith(", resized to 100 x 67") == (name == "plain.png")
+            assert found.get(0x010F) == ("Camera & Sons" if name == "camera.jpg" else None)
+            if form == "png": assert file.text["Software"] == found[0x0131]
+        if form == "tiff":
+            with tifffile.TiffFile(out) as file: assert file.pages[0].tags["Software"].value == found[0x0131]
+
+def test_metadata_of_a_blend(weights, tmp_path):
+    save(tmp_path/"other.safetensors", SRResNet(blocks=1, channels=8, batch_norm=False, output="linear", skip="bilinear"))
+    PHOTO.save(tmp_path/"in.png")
+    blend = upscaling.blended(weights, tmp_path/"other.safetensors", 0.75)
+    upscaling.upscale_files([tmp_path/"in.png"], tmp_path/"out.png", blend)
+    interpolate(weights, tmp_path/"other.safetensors", tmp_path/"kept.safetensors", 0.75)
+    sha256 = hashlib.sha256((tmp_path/"kept.safetensors").read_bytes()).hexdigest()
+    assert f"0.25 bilinear + 0.75 other x4, SHA-256 of the weights {sha256}" in Image.open(tmp_path/"out.png").text["Software"]
+
+WRONG = { # options: what is said; wrong use, found before anything is read
+    ("--out", "-"): "can't be standard output", ("--out", ""): "is empty", ("--out", "out.png", "--weights", ""): "is empty",
+    ("--out", "out.png", ""): "is empty", ("--out", "out.png", "--width", 0): "width is between 1 and 1000000, not 0",
+    ("--out", "out.png", "--height", -3): "height is between", ("--out", "out.png", "--outscale", 0): "outscale is between",
+    ("--out", "out.png", "--outscale", "nan"): "outscale is between", ("--out", "out.png", "--outscale", "inf"): "outscale is between",
+    ("--out", "out.png", "--width", "1e3"): "'--width'", ("--out", "out.png", "--outscale", "x4"): "'--outscale'",
+    ("--out", "out.png", "--width", 9, "--height", 9): "give one of them", ("--out", "out.png", "--width", 9, "--outscale", 2): "give one of them",
+    ("--out", "out.png", "--quality", 80): "PNG has no quality", ("--out", "out", "--format", "tiff", "--quality", 80): "TIFF has no quality",
+    ("--out", "out", "--quality", 80): "PNG has no quality", ("--out", "out.jpg", "--quality", 0): "quality is between 1 and 100, not 0",
+    ("--out", "out.png", "--format", "webp"): "is not webp", ("--out", "out.png", "--suffix", "_x4"): "results in a folder",
+    ("--out", "out", "--suffix", "/../.."): "can't be a part of a file's name", ("--out", "out", "--format", "gif"): "'gif' is not one of",
+    ("--out", "out", "--force", "--skip-existing"): "exclude each other"}
+
+@pytest.mark.parametrize("words", WRONG, ids=lambda words: " ".join(map(str, words)))
+def test_wrong_use_is_status_2(words, upscale, weights, tmp_path, monkeypatch, capfd):
+    PHOTO.save(tmp_path/"in.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["srgan-study", "upscale", "in.png", "--weights", str(weights), *map(str, words)])
+    with pytest.raises(SystemExit) as end: cli.main()
+    *usage, said = capfd.readouterr().err.splitlines()
+    assert end.value.code == 2 and said.startswith("Error: ") and WRONG[words] in said and "Traceback" not in str(usage)
+    assert os.listdir(tmp_path) == ["in.png"]
+
+@pytest.mark.parametrize("form, options, limit", [("webp", ("--width", 16384), 16383), ("jpg", ("--height", 65501), 65500),
+                                                  ("webp", (), 16383), pytest.param("avif", ("--width", 32769), 32768, marks=avif)])
+def test_a_formats_limit_is_named_before_the_computation(form, options, limit, upscale, tmp_path, monkeypatch):
+    Image.new("RGB", (5000, 10)).save(tmp_path/"in.png")
+    monkeypatch.setattr(upscaling, "write_picture", lambda *arguments: pytest.fail("the computation has begun"))
+    status, said = upscale(tmp_path/"in.png", "--out", tmp_path/f"out.{form}", *options)
+    assert status == 1 and said.count("\n") == 1 and f"has at most {limit} pixels a side, the result" in said
+
+def test_the_largest_sides_can_be_written(upscale, tmp_path):
+    Image.new("L", (2000, 1)).save(tmp_path/"in.png")
+    for name, width in (("out.webp", 16383), ("out.jpg", 65500)):
+        assert upscale(tmp_path/"in.png", "--out", tmp_path/name, "--width", width) == (0, "")
+        assert Image.open(tmp_path/name).width == width
 
 def test_imported_twice(weights, tmp_path):
     "A file of ours that was imported, exported and imported again says where it comes from."

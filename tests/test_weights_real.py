@@ -106,6 +106,25 @@ def follow(source: Path, x: torch.Tensor) -> torch.Tensor:
     assert at == len(data)
     return values["output"]
 
+def test_export_to_ncnn_gives_the_same_files(imported, tmp_path):
+    "The same bytes of weights, and the same layers, inputs and options; ncnn's converter chose other names."
+    source, ours = imported
+    command("weights", "export", ours, tmp_path/"out", "--format", "ncnn", "--precision", "fp16")
+    assert (tmp_path/"out.bin").read_bytes() == source.read_bytes()
+    assert numbered(tmp_path/"out.param") == numbered(source.with_suffix(".param"))
+
+def numbered(listing: Path) -> list:
+    "The layers of a .param file with the number of the layer that each input comes from. Splits, which copy, are left out."
+    blobs, layers = {}, []
+    for line in listing.read_text().splitlines()[2:]:
+        kind, _, inputs, outputs, *rest = line.split()
+        inputs, outputs, options = rest[:int(inputs)], rest[int(inputs):][:int(outputs)], rest[int(inputs) + int(outputs):]
+        if kind == "Split": blobs |= dict.fromkeys(outputs, blobs[inputs[0]]); continue
+        blobs[outputs[0]] = len(layers)
+        layers.append((kind, [blobs[name] for name in inputs], options))
+    assert {"data", "output"} <= set(blobs)
+    return layers
+
 @pytest.mark.parametrize("imported", ["REALESRGAN_X4PLUSANIME_UP4X"], indirect=True) # the small one of the two
 def test_onnx_of_the_real_network_at_two_sizes(imported, tmp_path):
     _, ours = imported
