@@ -161,7 +161,7 @@ def enlarge(
     called, model = chosen(name, alpha, models)
     file = Path(folder)/result_name(picture, model.scale, called)
     advance = watched(width*height, show, stop or threading.Event(), limits.minutes)
-    note = upscale_file(model, picture, file, precision=precision, advance=advance)
+    note = upscale_file(model, picture, file, precision=precision, advance=advance, name=called)
     words = (f"{width} x {height} became {width*model.scale} x {height*model.scale} with {called}, "
              f"{time.monotonic() - began:.1f} seconds." + (f" Note: {note}." if note else ""))
     views = Path(folder)/"bicubic.jpg", Path(folder)/f"{called}.jpg"

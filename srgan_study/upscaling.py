@@ -328,6 +328,7 @@ def upscale_file(
     ensemble: bool = False,      # as for `upscale`
     megapixels: float = MEGAPIXELS, # refuse larger sources
     output: Output = Output(),   # size and quality
+    name: str = "",              # of the network, for the metadata; its class if left out
 ) -> str:                        # what could not be kept, or went otherwise than planned; empty if nothing
     """Upscale an image file with all that is in it: alpha, gray, 16 bit, colour profile, camera data.
 
@@ -335,7 +336,7 @@ def upscale_file(
     prepared, network = partial(prepare, model), model
     if isinstance(model, Prepared): prepared, network = (lambda precision: model), model.model
     return _from_to(Path(source), Path(target), prepared, tile, precision, advance, ensemble, megapixels,
-                    output, _described(network))
+                    output, _described(network, name))
 
 def _described(model: nn.Module, name: str = "") -> str:
     "A network in the metadata of its results."
