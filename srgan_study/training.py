@@ -47,10 +47,8 @@ class Grid:
     scale: int = 4 # the period in pixels
 
     def build(self) -> Callable:
-        def loss(sr, hr, lr):
-            averages = F.pixel_unshuffle(sr - hr, self.scale).mean((2, 3)).unflatten(1, (3, -1)) # (N, 3, scale^2)
-            return averages.var(2, correction=0).mean()
-        return loss
+        averages = lambda error: F.pixel_unshuffle(error, self.scale).mean((2, 3)).unflatten(1, (3, -1)) # (N, 3, scale^2)
+        return lambda sr, hr, lr: averages(sr - hr).var(2, correction=0).mean()
 
 # %% ../nbs/1_papers/08_training.ipynb #0800000a
 def check(good: bool, what: str) -> None:
@@ -123,8 +121,7 @@ def _conditions(stage: Stage):
            f"learning_rate must be above 0, not {stage.learning_rate}")
     yield stage.clip >= 0, f"clip is at least 0, not {stage.clip}"
     yield 0 <= stage.ema < 1, f"ema is at least 0 and below 1, not {stage.ema}"
-    yield all(weight >= 0 for weight in weights), "a loss's weight is at least 0"
-    yield any(weights), "one loss must have a weight above 0"
+    yield any(weights) and min(weights) >= 0, "a loss's weight is at least 0, and one weight is above 0"
     yield (all((name == "adversarial") == isinstance(loss, Adversarial) for name, loss in stage.losses.items()),
            "the adversarial loss, and no other, is called adversarial")
 
