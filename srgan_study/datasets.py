@@ -110,7 +110,7 @@ class Dataset:
         return f"HRx{scale}" if f"HRx{scale}" in here else "HR", f"LRx{scale}" if f"LRx{scale}" in here else None
 
 def _read_catalogue() -> dict[str, Dataset]:
-    "The catalogue from catalogue.csv, which ships with the package."
+    "The catalogue from catalogue.csv, which is part of the package."
     github, div2k = "https://raw.githubusercontent.com/", "http://data.vision.ee.ethz.ch/cvl/DIV2K/"
     selfexsr = github + "jbhuang0604/SelfExSR/8f6dd8c1d20cb7e8792a7177b4f6fd677633f598/data/"
     bsds = github + "BIDS/BSDS500/a04b7c6c3a9f0ace74bf205c72a43d32e1c72722/BSDS500/data/images/"
