@@ -7,7 +7,7 @@ __all__ = ['FAST', 'INGREDIENTS', 'SHOWN', 'NETWORKS', 'EXPERIMENTS', 'Trial', '
            'write_rows', 'run_trials', 'variants', 'squares', 'save_pictures', 'Experiment', 'find', 'table']
 
 # %% ../nbs/3_tools/14_experiments.ipynb #3a84702a
-import csv, hashlib, json, sys, tempfile, time
+import hashlib, json, sys, tempfile, time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -92,14 +92,11 @@ class Place:
 def read_rows(path: Path) -> list[dict[str, str]]:
     "The rows of a table; none if there is no file."
     if not path.exists(): return []
-    with open(path, newline="", encoding="utf-8") as file: return list(csv.DictReader(file))
+    return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
 
 def write_rows(path: Path, rows: list[dict]) -> None:
     "Write a table, whole or not at all."
-    with whole_file(path, "w") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    with whole_file(path, "w") as file: pd.DataFrame(rows).to_csv(file, index=False, lineterminator="\n")
 
 def run_trials(
     table: str,              # the name of the table without .csv

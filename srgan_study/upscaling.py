@@ -23,7 +23,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from . import __version__
-from .images import StudyError, cubic, imresize
+from .images import StudyError, imresize, resize_matrix
 from .inference import Prepared, prepare, spans, times
 from .pictures import (MEGAPIXELS, PICTURE_SUFFIXES, QUALITY_FORMATS, check_fits, colour_under, format_of,
                                   read_picture, sign, write_picture)
@@ -233,17 +233,6 @@ def _alpha_rows(alpha: np.ndarray, start: int, stop: int, scale: int) -> np.ndar
     return larger if levels == 255 else np.floor(larger + 0.5).clip(0, levels).astype(alpha.dtype)
 
 # %% ../nbs/3_tools/07_upscaling.ipynb #0000003b
-def _weights(length: int, scale: Fraction) -> csr_array:
-    "The (out, in) matrix with which `imresize` resizes an axis of `length` pixels."
-    stretch = max(float(1/scale), 1.0)
-    u = (np.arange(math.ceil(length*scale)) + 0.5)/float(scale) - 0.5 # the centres of the output pixels
-    pixels = np.floor(u - 4*stretch/2).astype(int)[:, None] + np.arange(math.ceil(4*stretch) + 2)
-    weights = cubic((u[:, None] - pixels)/stretch)
-    weights /= weights.sum(1, keepdims=True)
-    rows, keep = np.repeat(np.arange(len(u)), pixels.shape[1]), weights.ravel() != 0
-    places = rows[keep], pixels.clip(0, length - 1).ravel()[keep]
-    return csr_array((weights.ravel()[keep], places), shape=(len(u), length))
-
 def _product(matrix: csr_array, values: np.ndarray, most: int = 2**22) -> np.ndarray:
     "`matrix` applied to the first axis in float64, with at most so many `values` in float64 at once."
     flat = values.reshape(len(values), -1)
@@ -264,7 +253,7 @@ def resized(
     """`imresize(image, scale)` band by band, with the same bits.
 
     uint16 is computed as float64 and rounded once, at the end."""
-    down, across = (_weights(length, scale) for length in size)
+    down, across = (resize_matrix(length, scale, True, "repeat") for length in size)
     first = np.minimum.accumulate(down.indices[down.indptr[:-1]][::-1])[::-1] # the input rows that an output row needs
     last = np.maximum.accumulate(down.indices[down.indptr[1:] - 1])
     held, top, done = [], 0, 0 # bands, the input row that they begin with, output rows that are made

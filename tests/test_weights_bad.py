@@ -15,7 +15,7 @@ import safetensors.torch
 import skimage.data
 import torch
 
-from srgan_study import cli, weights
+from srgan_study import weights
 from srgan_study.esrgan import RRDBNet
 from srgan_study.images import write_rgb
 from srgan_study.adversarial import Discriminator
@@ -85,17 +85,6 @@ BAD = { # name: (content, or what makes it of the trap's target; words that the 
     "ncnn without its list.bin": (struct.pack("<I", 0x01306B47) + bytes(100), "needs"),
 }
 
-@pytest.fixture
-def command(capfd, monkeypatch, tmp_path):
-    "Run the command line in this process: (status, standard error)."
-    monkeypatch.setenv("SRGAN_STUDY_WEIGHTS", str(tmp_path/"own"))
-    def run(*words):
-        capfd.readouterr()
-        monkeypatch.setattr(sys, "argv", ["srgan-study", *map(str, words)])
-        with pytest.raises(SystemExit) as end: cli.main()
-        return end.value.code or 0, capfd.readouterr().err
-    return run
-
 @pytest.mark.parametrize("name", BAD)
 def test_refused_in_one_line(name, command, tmp_path):
     content, words = BAD[name]
@@ -106,7 +95,7 @@ def test_refused_in_one_line(name, command, tmp_path):
                  ("weights", "interpolate", bad, bad, out/"x.safetensors"),
                  ("evaluate", bad, "--hr", tmp_path/"photos", "--csv", out/"x.csv"),
                  ("upscale", tmp_path/"photos/small.png", "--out", out/"x.png", "--weights", bad)]:
-        status, error = command(*line)
+        status, _, error = command(*line)
         assert status == 1 and error.startswith(f"srgan-study: {bad}: ") and error.count("\n") == 1 and words in error, (line, error)
     assert not sprung.exists() and not out.exists()
 
@@ -117,7 +106,7 @@ def test_the_trap_is_real(tmp_path):
 
 def test_too_large_is_refused_unread(command, tmp_path):
     with open(tmp_path/"huge.pth", "wb") as file: file.truncate(2**40) # a hole of a terabyte
-    status, error = command("weights", "import", tmp_path/"huge.pth", tmp_path/"x.safetensors")
+    status, _, error = command("weights", "import", tmp_path/"huge.pth", tmp_path/"x.safetensors")
     assert status == 1 and "larger than 1024 MB" in error and error.count("\n") == 1
 
 def test_old_pickle_that_claims_gigabytes_costs_no_memory(tmp_path):
@@ -140,12 +129,12 @@ def test_of_another_scale(command, tmp_path):
     save(tmp_path/"x4.safetensors", SRResNet(4, blocks=1, channels=8))
     for line in [("weights", "import", tmp_path/"x2.safetensors", tmp_path/"out.safetensors", "--scale", 4),
                  ("evaluate", tmp_path/"x2.safetensors", "--hr", tmp_path/"photos", "--csv", tmp_path/"out.csv")]:
-        status, error = command(*line)
+        status, _, error = command(*line)
         assert status == 1 and "by 2, not by 4" in error and error.count("\n") == 1
-    status, error = command("weights", "interpolate", tmp_path/"x2.safetensors", tmp_path/"x4.safetensors", tmp_path/"out.safetensors")
+    status, _, error = command("weights", "interpolate", tmp_path/"x2.safetensors", tmp_path/"x4.safetensors", tmp_path/"out.safetensors")
     assert status == 1 and "different networks" in error and error.count("\n") == 1
     assert not list(tmp_path.glob("out*"))
-    status, _ = command("weights", "import", tmp_path/"one step.pth", tmp_path/"x3.safetensors", "--scale", 3)
+    status, *_ = command("weights", "import", tmp_path/"one step.pth", tmp_path/"x3.safetensors", "--scale", 3)
     assert status == 0
     assert command("upscale", tmp_path/"photos/small.png", "--out", tmp_path/"x3.png", "--weights", tmp_path/"x3.safetensors")[0] == 0
     assert np.asarray(__import__("PIL.Image").Image.open(tmp_path/"x3.png")).shape == (192, 192, 3)
@@ -159,7 +148,7 @@ def test_of_another_scale(command, tmp_path):
 def test_wrong_arguments(line, words, command, tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "_PLACES", ()) # as if nothing came with this copy
     (tmp_path/"good.pth").write_bytes(saved(GOOD))
-    status, error = command("weights", *(word.format(tmp_path) for word in line))
+    status, _, error = command("weights", *(word.format(tmp_path) for word in line))
     assert status == 1 and words in error and error.count("\n") == 1
     assert [p.name for p in tmp_path.iterdir()] == ["good.pth"]
 
@@ -169,6 +158,6 @@ def test_a_full_disk(command, tmp_path, monkeypatch):
     def full(handle): raise OSError(28, "No space left on device")
     monkeypatch.setattr(os, "fsync", full)
     for line in [("import", tmp_path/"good.pth", tmp_path/"x.safetensors"), ("export", tmp_path/"good.pth", tmp_path/"x.pth")]:
-        status, error = command("weights", *line)
+        status, _, error = command("weights", *line)
         assert status == 1 and "No space left" in error and error.count("\n") == 1
     assert [p.name for p in tmp_path.iterdir()] == ["good.pth"]

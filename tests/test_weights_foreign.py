@@ -18,24 +18,13 @@ from spandrel.architectures.SPAN import SPAN
 from spandrel.architectures.Swin2SR import Swin2SR
 from spandrel.architectures.SwinIR import SwinIR
 
-from srgan_study import cli, foreign
+from srgan_study import foreign
 from srgan_study.esrgan import RRDBNet
 from srgan_study.images import to_batch
 from srgan_study.weights import load, save
 
 PHOTO = np.ascontiguousarray(skimage.data.chelsea()[100:121, 140:163]) # 21 x 23, both odd
 
-
-@pytest.fixture
-def command(capfd, monkeypatch, tmp_path):
-    "Run the command line in this process: (status, standard output, standard error)."
-    monkeypatch.setenv("SRGAN_STUDY_WEIGHTS", str(tmp_path/"own"))
-    def run(*words):
-        capfd.readouterr()
-        monkeypatch.setattr("sys.argv", ["srgan-study", *map(str, words)])
-        with pytest.raises(SystemExit) as end: cli.main()
-        return end.value.code or 0, *capfd.readouterr()
-    return run
 
 def theirs(scale=4, fold=None, inputs=3, outputs=3, plus=False, filters=16, blocks=2):
     "Random weights of spandrel's RRDBNet, as the first release of ESRGAN names them."
